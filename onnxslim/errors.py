@@ -1,0 +1,73 @@
+"""Everything that can go wrong on purpose.
+
+* OnnxslimError
+  + InputError            what the caller gave cannot be used (exit status 2)
+    - ModelError          a model file or proto cannot be read, or is not a model
+    - DataError           calibration data does not fit the model
+    - SpecError           a pipeline string cannot be read
+    - OutputError         the result cannot be written where it should go
+  + PatternError          a pattern names an unknown operator or is malformed
+  + PassError             a pass cannot run or misbehaved
+    - MissingData         the pass needs calibration data and got none (exit status 2)
+  + BrokenModel           a result is not valid ONNX, or not the same function any more
+  + CannotRun             onnxruntime refuses the model or the feed
+  + Declined              a rewrite found its shape but not its conditions; never leaves a pass
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OnnxslimError(Exception):
+    """Base of every error raised on purpose; `exit_status` is what the command line returns."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class InputError(OnnxslimError):
+    """What the caller gave cannot be used."""
+
+    exit_status = 2
+
+
+class ModelError(InputError):
+    """A model file or proto cannot be read, or is not a model."""
+
+
+class DataError(InputError):
+    """Calibration data does not fit the model."""
+
+
+class SpecError(InputError):
+    """A pipeline string cannot be read."""
+
+
+class OutputError(InputError):
+    """The result cannot be written where it should go."""
+
+
+class PatternError(OnnxslimError):
+    """A pattern names an unknown operator or is malformed."""
+
+
+class PassError(OnnxslimError):
+    """A pass cannot run or misbehaved."""
+
+
+class MissingData(PassError):
+    """The pass needs calibration data and got none."""
+
+    exit_status = 2
+
+
+class BrokenModel(OnnxslimError):
+    """A result is not valid ONNX, or not the same function any more."""
+
+
+class CannotRun(OnnxslimError):
+    """Onnxruntime refuses the model or the feed."""
+
+
+class Declined(OnnxslimError):
+    """A rewrite found its shape but not its conditions; the reason goes to the report."""

@@ -1,0 +1,166 @@
+"""A model being rewritten: its graphs, and everything else that its file said."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from onnxslim.errors import ModelError
+from onnxslim.ir import serde, weights
+from onnxslim.ir.graph import Constant, Function, Graph, Node
+from onnxslim.ir.surgery import sort, walk
+from onnxslim.ir.weights import Store
+
+_NUMBERED = re.compile(r"_\d+$")
+
+
+class Names:
+    """One scope of tensor names for the whole model; new names are short and never clash."""
+
+    def __init__(self, taken: set[str]) -> None:
+        """Avoid the names in *taken*."""
+        self._taken = taken
+        self._counters: dict[str, int] = {}
+
+    def fresh(self, hint: str) -> str:
+        """Return a new name: *hint* itself where it is free, else with a number."""
+        hint = _NUMBERED.sub("", hint) or "t"
+        name = hint
+        while name in self._taken:
+            count = self._counters[hint] = self._counters.get(hint, -1) + 1
+            name = f"{hint}_{count}"
+        self._taken.add(name)
+        return name
+
+
+class Model:
+    """An ONNX model being rewritten.
+
+    ``graph`` is the main graph and ``functions`` are the bodies of local functions. Weights are
+    read-only arrays. `load` and `from_proto` raise ModelError for what is not a readable model.
+    """
+
+    def __init__(self, skeleton: onnx.ModelProto, store: Store, path: Path | None = None) -> None:
+        """Import *skeleton*, whose large weights lie in *store*; *path* is its file, if any."""
+        self.store, self.path = store, path
+        self.graph, self.functions, self._shell = serde.Importer(skeleton, store).run()
+        self._names: Names | None = None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Model:
+        """Read an ``.onnx`` file; its weights stay on disk until somebody looks at them."""
+        store, file = Store(), Path(path)
+        return cls(weights.read(file, store), store, file)
+
+    @classmethod
+    def from_proto(
+        cls, proto: onnx.ModelProto, folder: str | os.PathLike[str] | None = None
+    ) -> Model:
+        """Import *proto*, which stays untouched; *folder* is where its external data lies."""
+        store = Store()
+        skeleton = weights.lift(proto, store)
+        weights.resolve_external(skeleton, None if folder is None else Path(folder), store)
+        if not skeleton.HasField("graph"):
+            raise ModelError("the ModelProto holds no graph")
+        return cls(skeleton, store)
+
+    def copy(self) -> Model:
+        """Copy the graphs; the read-only weights are shared."""
+        return Model(self.skeleton(), self.store)
+
+    def skeleton(self) -> onnx.ModelProto:
+        """Export without large weights: structure, types and small constants."""
+        return serde.Exporter(self._shell, self.store).run(self.graph, self.functions)
+
+    def proto(self) -> onnx.ModelProto:
+        """Export to a complete ``ModelProto``."""
+        return weights.filled(self.skeleton(), self.store)
+
+    def to_bytes(self) -> bytes:
+        """Serialise in single-file form; raises ModelError beyond protobuf's 2 GiB."""
+        pieces = weights.pieces(self.skeleton(), self.store)
+        if sum(map(len, pieces)) >= weights.LARGEST_FILE:
+            raise ModelError("the model is over 2 GiB; save it to a file instead")
+        return b"".join(memoryview(piece) for piece in pieces)
+
+    def save(self, path: str | os.PathLike[str], external: bool | None = None) -> None:
+        """Write to *path* atomically; *external* moves weights to ``NAME.data`` beside it.
+
+        None does so only when the model would not fit in one file. Raises OutputError.
+        """
+        weights.write(self.skeleton(), self.store, Path(path), external)
+
+    def size(self) -> int:
+        """Return the bytes that the model takes as one file."""
+        return weights.size(self.skeleton(), self.store)
+
+    @property
+    def ir_version(self) -> int:
+        """Version of the ONNX file format."""
+        return self._shell.ir_version
+
+    @property
+    def opset(self) -> int:
+        """Version of ONNX's own operator set in the main graph."""
+        return self.graph.version
+
+    @property
+    def names(self) -> Names:
+        """The scope that new tensor names come from."""
+        if self._names is None:
+            taken = {t.name for graph in self.graphs() for t in (*graph.inputs, *graph.outputs)}
+            for graph in self.graphs():
+                taken.update(tensor.name for tensor in graph.initializers)
+                for node in graph.nodes:
+                    taken.update(t.name for t in node.inputs)
+                    taken.update(t.name for t in node.outputs)
+            self._names = Names(taken)
+        return self._names
+
+    def graphs(self) -> Iterator[Graph]:
+        """Yield the main graph, the function bodies and all subgraphs, outermost first."""
+        for root in (self.graph, *self.functions):
+            yield from walk(root)
+
+    def nodes(self) -> Iterator[Node]:
+        """Yield the nodes of every graph."""
+        for graph in self.graphs():
+            yield from (node for node in graph.nodes if not node.erased)
+
+    def constants(self) -> Iterator[Constant]:
+        """Yield every constant that is in the file, once: initializers and Constant nodes."""
+        seen: set[Constant] = set()
+        for graph in self.graphs():
+            declared = (t for t in graph.initializers if isinstance(t, Constant))
+            read = (t for n in graph.nodes if not n.erased for t in (*n.inputs, *n.outputs))
+            for tensor in (*declared, *read):
+                if isinstance(tensor, Constant) and tensor not in seen:
+                    seen.add(tensor)
+                    if tensor.inputs or serde.is_live(tensor):
+                        yield tensor
+
+    def pinned(self) -> frozenset[int]:
+        """Return the ids of the tensors that must stay whoever reads them.
+
+        These are the outputs of every graph and the parameters of quantization annotations.
+        """
+        return frozenset(
+            id(tensor) for graph in self.graphs() for tensor in (*graph.outputs, *graph.annotated)
+        )
+
+    def sort(self) -> bool:
+        """Sort every graph topologically and stably; say whether anything moved."""
+        return any([sort(root) for root in (self.graph, *self.functions)])
+
+    def compact(self) -> None:
+        """Forget what passes erased."""
+        for graph in list(self.graphs()):
+            graph.compact()
+
+    def check(self) -> None:
+        """Raise ModelError when a tensor is read but not defined, or defined twice."""
+        serde.check_definitions(self.graph, self.functions)

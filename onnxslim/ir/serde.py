@@ -1,0 +1,577 @@
+"""Import and export without loss: what no pass changed is written back verbatim.
+
+Import wraps every message in an object that remembers it. Export repeats the message and overwrites
+only the fields whose Python value changed; so zero passes give identical bytes. A constant is
+exported by the graph that declared it, and by nobody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.defs
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
+
+from onnxslim.errors import ModelError
+from onnxslim.ir import graph as g
+from onnxslim.ir import weights
+from onnxslim.ir.graph import Constant, Function, Graph, Node, Opaque, Tensor, Variable
+from onnxslim.ir.surgery import walk
+from onnxslim.ir.weights import Store, Weight
+
+Lookup = Callable[[str], "Tensor | None"]
+
+_GRAPH_TENSORS = ("node", "initializer", "sparse_initializer", "input", "output", "value_info")
+_FIRST_IR_WITH_FREE_INITIALIZERS = 4
+_CONSTANT_FIELDS = {
+    "value": None,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking a graph that is being built."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _shell(message: Any, without: tuple[str, ...]) -> Any:
+    """Copy *message*, leaving out the fields *without*."""
+    shell = type(message)()
+    for field, value in message.ListFields():
+        if field.name in without:
+            continue
+        if isinstance(value, (str, bytes, int, float)):
+            setattr(shell, field.name, value)
+        elif field.message_type is None or hasattr(value, "extend"):
+            getattr(shell, field.name).extend(value)
+        else:
+            getattr(shell, field.name).CopyFrom(value)
+    return shell
+
+
+# Import -------------------------------------------------------------------------------------------
+
+
+class Importer:
+    """Turns the messages of one model into graphs."""
+
+    def __init__(self, model: ModelProto, store: Store) -> None:
+        """Prepare to import *model*, whose lifted weights lie in *store*."""
+        self.model, self.store = model, store
+        self.called = {(f.domain, f.name) for f in model.functions}
+        self.fixed_initializers = model.ir_version < _FIRST_IR_WITH_FREE_INITIALIZERS
+
+    def run(self) -> tuple[Graph, list[Function], ModelProto]:
+        """Return the main graph, the local functions and what else the model says."""
+        with _no_collection():
+            opsets = {o.domain: o.version for o in self.model.opset_import}
+            main = self.graph(self.model.graph, opsets, lambda _: None)
+            functions = [self.function(proto) for proto in self.model.functions]
+        return main, functions, _shell(self.model, ("graph", "functions"))
+
+    def graph(self, proto: GraphProto, opsets: dict[str, int], outer: Lookup) -> Graph:
+        """Import a graph; *outer* finds the tensors of the graphs around it."""
+        graph = Graph(name=proto.name, doc_string=proto.doc_string, ir_version=None)
+        graph.source, graph.opsets = _shell(proto, _GRAPH_TENSORS), opsets
+        graph.value_info = {info.name: info for info in proto.value_info}
+        local: dict[str, Tensor] = {}
+        declared = {info.name for info in proto.input}
+        self._initializers(graph, proto, declared, local)
+        for info in proto.input:
+            tensor = local.get(info.name)
+            if not isinstance(tensor, Constant):
+                variable = local[info.name] = _declared(tensor or Variable(info.name), info)
+                graph.inputs.append(variable)
+                tensor = variable
+            else:
+                tensor.value_info = info
+            graph.input_order.append(tensor)
+        types = {**graph.value_info, **{info.name: info for info in proto.output}}
+        self._nodes(graph, proto.node, types, local, outer)
+        graph.undefined_info = graph.value_info.keys() - local.keys()
+        for info in proto.output:
+            tensor = local.get(info.name) or outer(info.name)
+            if tensor is None:
+                tensor = local[info.name] = _declared(Variable(info.name), info)
+            graph.outputs.append(tensor)
+        graph.output_info = list(proto.output)
+        for annotation in proto.quantization_annotation:
+            names = (entry.value for entry in annotation.quant_parameter_tensor_names)
+            found = (local.get(name) or outer(name) for name in names)
+            graph.annotated += [tensor for tensor in found if tensor is not None]
+        return graph
+
+    def function(self, proto: onnx.FunctionProto) -> Function:
+        """Import the body of a local function."""
+        body = Function(name=proto.name, doc_string=proto.doc_string)
+        body.proto = _shell(proto, ("node", "value_info"))
+        body.opsets = {o.domain: o.version for o in proto.opset_import}
+        body.value_info = {info.name: info for info in proto.value_info}
+        local: dict[str, Tensor] = {}
+        for name in proto.input:
+            local[name] = Variable(name)
+            if name in body.value_info:
+                _declared(local[name], body.value_info[name])
+            body.inputs.append(local[name])
+        self._nodes(body, proto.node, body.value_info, local, lambda _: None)
+        for name in proto.output:
+            body.outputs.append(local.get(name) or local.setdefault(name, Variable(name)))
+        return body
+
+    def _initializers(
+        self, graph: Graph, proto: GraphProto, declared: set[str], local: dict[str, Tensor]
+    ) -> None:
+        for tensor in proto.initializer:
+            if tensor.name in declared and not self.fixed_initializers:
+                made: Constant | Variable = Variable(tensor.name)
+                made.default = tensor  # type: ignore[union-attr]
+            else:
+                made = Constant(tensor.name, Weight(tensor, self.store))
+                made.source = tensor
+                made.value_info = graph.value_info.get(tensor.name)
+            local[tensor.name] = made
+            graph.initializers.append(made)
+        for sparse in proto.sparse_initializer:
+            variable = Variable(sparse.values.name)
+            variable.default = sparse
+            local[variable.name] = variable
+            graph.initializers.append(variable)
+
+    def _nodes(
+        self,
+        graph: Graph,
+        protos: Any,
+        types: dict[str, ValueInfoProto],
+        local: dict[str, Tensor],
+        outer: Lookup,
+    ) -> None:
+        for proto in protos:  # before any subgraph, which may read what comes later
+            value = self._constant_value(proto)
+            for name in proto.output:
+                if not name or name in local:
+                    continue
+                if value is not None:
+                    local[name] = Constant(name, value)
+                    local[name].value_info = types.get(name)  # type: ignore[union-attr]
+                    continue
+                local[name] = Variable(name)
+                if name in types:
+                    _declared(local[name], types[name])
+
+        def find(name: str) -> Tensor | None:
+            return local.get(name) or outer(name)
+
+        def read(name: str) -> Tensor:
+            if not name:
+                return Variable("")
+            found = find(name)
+            if found is None:
+                found = local[name] = Variable(name)
+            return found
+
+        for proto in protos:
+            graph.nodes.append(self._node(graph, proto, local, read, find))
+
+    def _node(
+        self,
+        graph: Graph,
+        proto: NodeProto,
+        local: dict[str, Tensor],
+        read: Callable[[str], Tensor],
+        find: Lookup,
+    ) -> Node:
+        node = Node.__new__(Node)
+        inputs = g.linked(node, "outputs", map(read, proto.input))
+        outputs = [local[name] if name else Variable("") for name in proto.output]
+        node.__dict__.update(
+            op=proto.op_type,
+            name=proto.name,
+            domain=proto.domain if proto.HasField("domain") else None,
+            source=proto,
+            store=self.store,
+            graph=graph,
+            calls_function=bool(self.called) and (proto.domain, proto.op_type) in self.called,
+            inputs=inputs,
+            outputs=g.linked(node, "inputs", outputs),
+        )
+        if any(a.HasField("g") or a.graphs for a in proto.attribute):
+            node.attrs = {
+                a.name: self._graphs(a, graph, find) if a.HasField("g") or a.graphs
+                else g.decode(a, self.store)
+                for a in proto.attribute
+            }  # fmt: skip
+        return node
+
+    def _graphs(self, attribute: AttributeProto, around: Graph, find: Lookup) -> Any:
+        if attribute.HasField("g"):
+            return self.graph(attribute.g, around.opsets, find)
+        return [self.graph(proto, around.opsets, find) for proto in attribute.graphs]
+
+    def _constant_value(self, proto: NodeProto) -> Any:
+        """Return the value of a Constant node that can be read here and now, else None."""
+        if proto.op_type != "Constant" or proto.domain not in g.STANDARD_DOMAINS:
+            return None
+        if len(proto.attribute) != 1 or (proto.domain, "Constant") in self.called:
+            return None
+        (attribute,) = proto.attribute
+        if attribute.ref_attr_name or attribute.name not in _CONSTANT_FIELDS:
+            return None
+        value = g.decode(attribute, self.store)
+        if isinstance(value, Constant):
+            return value._values
+        return weights.spooled(np.array(value, _CONSTANT_FIELDS[attribute.name]))
+
+
+def _declared(variable: Any, info: ValueInfoProto) -> Any:
+    """Give *variable* the type that *info* declares, and remember both."""
+    kind = info.type.WhichOneof("value")
+    variable.type = kind or "tensor_type"
+    if kind in ("tensor_type", "sparse_tensor_type"):
+        declared = getattr(info.type, kind)
+        if declared.elem_type:
+            variable.dtype = weights.numpy_type(declared.elem_type)
+        if declared.HasField("shape"):
+            variable.shape = [_dimension(d) for d in declared.shape.dim]
+    variable.source, variable.seen = info, _snapshot(variable)
+    return variable
+
+
+def _dimension(dim: Any) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return str(dim.dim_param) if dim.HasField("dim_param") else None
+
+
+def _snapshot(variable: Variable) -> tuple[Any, ...]:
+    shape = None if variable.shape is None else tuple(variable.shape)
+    return variable.dtype, shape, variable.type
+
+
+# Export -------------------------------------------------------------------------------------------
+
+
+class Exporter:
+    """Turns the graphs of one model back into messages."""
+
+    def __init__(self, shell: ModelProto, store: Store) -> None:
+        """Prepare to export under *shell*; large new arrays go to *store*."""
+        self.shell, self.store = shell, store
+        self.inline_constants = 0 < shell.ir_version < _FIRST_IR_WITH_FREE_INITIALIZERS
+
+    def run(self, main: Graph, functions: list[Function]) -> ModelProto:
+        """Return the model; its large weights are marks that *store* resolves."""
+        model = ModelProto()
+        model.CopyFrom(self.shell)
+        with _no_collection():
+            self.made = _undeclared_constants(main, functions)
+            self._graph(main, model.graph)
+            model.graph.SetInParent()
+            for function in functions:
+                self._function(function, model.functions.add())
+        return model
+
+    def _graph(self, graph: Graph, proto: GraphProto) -> None:
+        if graph.source is not None:
+            proto.CopyFrom(graph.source)
+        if graph.name != proto.name:
+            proto.name = graph.name
+        if (graph.doc_string or "") != proto.doc_string:
+            proto.doc_string = graph.doc_string
+        made = self.made.get(graph, [])
+        if self.inline_constants:
+            proto.node.extend(self._constant_node(constant) for constant in made)
+            made = []
+        for node in graph.nodes:
+            if not node.erased:
+                self._node(node, proto.node.add(), graph)
+        self._initializers(graph, proto, made)
+        self._interface(graph, proto)
+        self._value_info(graph, proto)
+        self._annotations(graph, proto)
+
+    def _initializers(self, graph: Graph, proto: GraphProto, made: list[Constant]) -> None:
+        for tensor in graph.initializers:
+            if isinstance(tensor, Constant):
+                if is_live(tensor):
+                    proto.initializer.append(self.tensor(tensor))
+            elif isinstance(tensor.default, onnx.SparseTensorProto):
+                proto.sparse_initializer.append(tensor.default)
+            elif tensor.default is not None:
+                proto.initializer.append(tensor.default)
+        proto.initializer.extend(self.tensor(constant) for constant in made)
+
+    def _interface(self, graph: Graph, proto: GraphProto) -> None:
+        waiting = dict.fromkeys(graph.inputs)
+        for tensor in graph.input_order:
+            if isinstance(tensor, Constant):
+                if is_live(tensor) and tensor.value_info is not None:
+                    proto.input.append(tensor.value_info)
+            elif tensor in waiting:
+                del waiting[tensor]
+                proto.input.append(value_info(tensor))
+        proto.input.extend(value_info(tensor) for tensor in waiting)
+        for tensor, info in itertools.zip_longest(graph.outputs, graph.output_info):
+            if tensor is not None:
+                keep = info is not None and info.name == tensor.name and not _retyped(tensor)
+                proto.output.append(info if keep else value_info(tensor))
+
+    def _value_info(self, graph: Graph, proto: Any) -> None:
+        """Declare types: those of the file in their order, then those that passes added."""
+        known = {tensor.name for tensor in (*graph.inputs, *graph.outputs)}
+        current: dict[str, Tensor] = {}
+        for tensor in graph.initializers:
+            if not isinstance(tensor, Constant) or is_live(tensor):
+                current[tensor.name] = tensor
+        for node in graph.nodes:
+            if not node.erased:
+                for tensor in node.outputs:
+                    current[tensor.name] = tensor
+        for name, info in graph.value_info.items():
+            tensor = current.pop(name, None)
+            if isinstance(tensor, Variable) and _retyped(tensor):
+                proto.value_info.append(value_info(tensor))
+            elif tensor is not None or name in known or name in graph.undefined_info:
+                proto.value_info.append(info)
+        for name, tensor in current.items():
+            typed = isinstance(tensor, Variable) and tensor.dtype is not None
+            if typed and name and name not in known and tensor.source is not None:
+                proto.value_info.append(value_info(tensor))
+
+    def _annotations(self, graph: Graph, proto: GraphProto) -> None:
+        """Leave out the annotations of tensors that are gone."""
+        if not proto.quantization_annotation:
+            return
+        names = {name for node in proto.node for name in (*node.input, *node.output)}
+        names.update(info.name for info in (*proto.input, *proto.output))
+        names.update(tensor.name for tensor in proto.initializer)
+        kept = [a for a in proto.quantization_annotation if a.tensor_name in names]
+        if len(kept) != len(proto.quantization_annotation):
+            del proto.quantization_annotation[:]
+            proto.quantization_annotation.extend(kept)
+
+    def _function(self, function: Function, proto: onnx.FunctionProto) -> None:
+        proto.CopyFrom(function.proto)
+        proto.node.extend(self._constant_node(c) for c in self.made.get(function, []))
+        for node in function.nodes:
+            if not node.erased:
+                self._node(node, proto.node.add(), function)
+        inputs = [tensor.name for tensor in function.inputs]
+        outputs = [tensor.name for tensor in function.outputs]
+        for field, names in ((proto.input, inputs), (proto.output, outputs)):
+            if list(field) != names:
+                del field[:]
+                field.extend(names)
+        self._value_info(function, proto)
+
+    def _constant_node(self, constant: Constant) -> NodeProto:
+        node = NodeProto(op_type="Constant", output=[constant.name])
+        attribute = node.attribute.add(name="value", type=AttributeProto.TENSOR)
+        attribute.t.CopyFrom(self.tensor(constant, name=""))
+        return node
+
+    def tensor(self, constant: Constant, name: str | None = None) -> onnx.TensorProto:
+        """Return a constant as a message: the one it came with, if neither value nor name moved."""
+        name = constant.name if name is None else name
+        stored = constant._values
+        if not isinstance(stored, Weight):
+            return weights.to_tensor(np.asarray(stored), name, self.store)
+        if stored.tensor.name == name:
+            return stored.tensor
+        renamed = onnx.TensorProto()
+        renamed.CopyFrom(stored.tensor)
+        renamed.name = name
+        if not name:
+            renamed.ClearField("name")
+        return renamed
+
+    def _node(self, node: Node, proto: NodeProto, graph: Graph) -> None:
+        source = node.source
+        if source is not None:
+            proto.CopyFrom(source)
+        if node.op != proto.op_type:
+            proto.op_type = node.op
+        if (node.name or "") != proto.name:
+            proto.name = node.name or ""
+        if node.domain is not None and node.domain != proto.domain:
+            proto.domain = node.domain
+        for field, tensors in ((proto.input, node.inputs), (proto.output, node.outputs)):
+            names = [tensor.name for tensor in tensors]
+            if names != list(field):
+                del field[:]
+                field.extend(names)
+        if node._attrs is not None:
+            self._attributes(node, proto, graph)
+
+    def _attributes(self, node: Node, proto: NodeProto, graph: Graph) -> None:
+        before = {a.name: a for a in node.source.attribute} if node.source is not None else {}
+        unchanged = list(node.attrs) == list(before) and all(
+            not _holds_graph(value) and _same(value, before[name], node.store)
+            for name, value in node.attrs.items()
+        )
+        if unchanged:
+            return
+        made = [
+            self._attribute(node, name, value, before.get(name), graph)
+            for name, value in node.attrs.items()
+        ]
+        del proto.attribute[:]
+        proto.attribute.extend(made)
+
+    def _attribute(
+        self, node: Node, name: str, value: Any, before: AttributeProto | None, graph: Graph
+    ) -> AttributeProto:
+        if _holds_graph(value):
+            made = AttributeProto(name=name)
+            if before is not None:
+                made.CopyFrom(_shell(before, ("g", "graphs")))
+            if isinstance(value, Graph):
+                made.type = AttributeProto.GRAPH if before is None else before.type
+                self._graph(value, made.g)
+                made.g.SetInParent()
+            else:
+                made.type = AttributeProto.GRAPHS if before is None else before.type
+                for item in value:
+                    self._graph(item, made.graphs.add())
+            if before is not None and not before.HasField("type"):
+                made.ClearField("type")
+            return made
+        if before is not None and _same(value, before, node.store):
+            return before
+        return self._new_attribute(node, name, value, graph)
+
+    def _new_attribute(self, node: Node, name: str, value: Any, graph: Graph) -> AttributeProto:
+        if isinstance(value, Opaque):
+            return value.proto
+        if isinstance(value, Constant):
+            value = self.tensor(value)
+        elif isinstance(value, np.ndarray):
+            value = weights.to_tensor(value, "", self.store)
+        if isinstance(value, (list, tuple)) and not value:
+            kind = _schema_kind(node, name, graph)
+            return helper.make_attribute(name, [], attr_type=kind)
+        return helper.make_attribute(name, value)
+
+
+def is_live(constant: Constant) -> bool:
+    """Say whether an initializer belongs in the file."""
+    return not constant.dropped or bool(constant.outputs)
+
+
+def _holds_graph(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and isinstance(value[0], Graph)
+    return isinstance(value, Graph)
+
+
+def _same(value: Any, proto: AttributeProto, store: Store) -> bool:
+    """Say whether *value* is what *proto* decodes to."""
+    if isinstance(value, Opaque):
+        return value.proto is proto
+    if isinstance(value, Constant):
+        stored = value._values
+        return isinstance(stored, Weight) and stored.tensor == proto.t
+    decoded = g.decode(proto, store)
+    return type(decoded) is type(value) and bool(decoded == value)
+
+
+def _schema_kind(node: Node, name: str, graph: Graph) -> int:
+    try:
+        schema = onnx.defs.get_schema(node.op, graph.version, node.domain or "")
+        return int(schema.attributes[name].type.value)
+    except (onnx.defs.SchemaError, KeyError):
+        return int(AttributeProto.INTS)
+
+
+def _retyped(tensor: Tensor) -> bool:
+    """Say whether a pass changed the declared type of *tensor*."""
+    return isinstance(tensor, Variable) and tensor.seen not in (None, _snapshot(tensor))
+
+
+def value_info(tensor: Tensor) -> ValueInfoProto:
+    """Return the declaration of *tensor*: the one it came with, unless a pass changed it."""
+    if isinstance(tensor, Constant):
+        return helper.make_tensor_value_info(tensor.name, tensor.elem_type, tensor.shape)
+    source = tensor.source
+    if source is not None and not _retyped(tensor):
+        if source.name == tensor.name:
+            return source
+        renamed = ValueInfoProto()
+        renamed.CopyFrom(source)
+        renamed.name = tensor.name
+        return renamed
+    if tensor.dtype is None:
+        return ValueInfoProto(name=tensor.name)
+    return helper.make_tensor_value_info(
+        tensor.name, weights.elem_type(tensor.dtype), tensor.shape
+    )
+
+
+def _undeclared_constants(main: Graph, functions: list[Function]) -> dict[Graph, list[Constant]]:
+    """Return the constants that passes made, by the graph that shall declare them.
+
+    That is the graph whose nodes alone read a constant, else the outermost graph of the nest.
+    """
+    made: dict[Graph, list[Constant]] = {}
+    for root in (main, *functions):
+        graphs = list(walk(root))
+        declared = {tensor for graph in graphs for tensor in graph.initializers}
+        homes: dict[Constant, Graph] = {}
+        for graph in graphs:
+            g.adopt(graph)
+            for tensor in _read_constants(graph):
+                if tensor not in declared:
+                    home = homes.setdefault(tensor, graph)
+                    homes[tensor] = home if home is graph else root
+        for constant, home in homes.items():
+            made.setdefault(home, []).append(constant)
+    return made
+
+
+def _read_constants(graph: Graph) -> Iterator[Constant]:
+    for node in graph.nodes:
+        if not node.erased:
+            for tensor in node.inputs:
+                if isinstance(tensor, Constant) and not tensor.inputs:
+                    yield tensor
+    for tensor in graph.outputs:
+        if isinstance(tensor, Constant) and not tensor.inputs:
+            yield tensor
+
+
+def check_definitions(main: Graph, functions: list[Function]) -> None:
+    """Raise ModelError when a tensor is read but not defined, or defined twice."""
+    for root in (main, *functions):
+        graphs = list(walk(root))
+        defined = {t for graph in graphs for t in (*graph.inputs, *graph.initializers)}
+        for graph in graphs:
+            for node in graph.nodes:
+                for tensor in node.inputs:
+                    if tensor.name and not tensor.inputs and tensor not in defined:
+                        raise ModelError(
+                            f"node {node.name or node.op!r} reads {tensor.name!r}, which nothing "
+                            "defines; the file may be cut short"
+                        )
+                for tensor in node.outputs:
+                    if len(tensor.inputs) > 1 or tensor in defined:
+                        raise ModelError(f"tensor {tensor.name!r} is defined more than once")
+            for tensor in graph.outputs:
+                if not tensor.inputs and tensor not in defined:
+                    raise ModelError(
+                        f"output {tensor.name!r} is computed by no node; the file may be cut short"
+                    )

@@ -1,0 +1,418 @@
+"""The bytes of tensors: memory maps, spooling, external data, atomic saves.
+
+A `Store` holds the buffers that `wire` lifted out of a model, by key. Buffers are read-only views
+into the model file, its external data files, or an unlinked temporary file, so that a model of
+many gigabytes costs next to no memory of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from onnxslim.errors import ModelError, OutputError
+from onnxslim.ir import wire
+from onnxslim.ir.wire import Buffer
+
+Array = npt.NDArray[Any]
+
+SPOOL_FROM = 1 << 20
+"""Arrays of at least this many bytes that a pass makes are kept in a temporary file."""
+LARGEST_FILE = 2**31 - 2**20
+"""Protobuf messages end at 2 GiB; a larger model needs external data."""
+_ALIGNMENT, _ALIGN_FROM = 64, 1 << 16
+
+
+@functools.cache
+def numpy_type(elem_type: int) -> np.dtype[Any]:
+    """Return the NumPy (or ml_dtypes) type of a ``TensorProto.DataType``."""
+    return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
+
+
+def elem_type(dtype: npt.DTypeLike) -> int:
+    """Return the ``TensorProto.DataType`` of a NumPy type; strings may come as object arrays."""
+    if np.dtype(dtype).kind in "OUS":
+        return int(TensorProto.STRING)
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def bits(elem: int) -> int:
+    """Return how many bits an element takes in a file; strings count one byte."""
+    name = TensorProto.DataType.Name(elem)
+    for suffix, width in (("INT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2)):
+        if name.endswith(suffix):
+            return width
+    return 8 if elem == TensorProto.STRING else 8 * numpy_type(elem).itemsize
+
+
+class Store:
+    """Buffers by key; shared by a model and its copies."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Buffer] = {}
+
+    def keep(self, buffer: Buffer) -> str:
+        """Take *buffer* in and return its key."""
+        key = str(len(self._buffers))
+        self._buffers[key] = buffer
+        return key
+
+    def buffer(self, key: str) -> Buffer:
+        """Return the bytes behind *key*."""
+        return self._buffers[key]
+
+    def tensor_bytes(self, tensor: TensorProto) -> Buffer:
+        """Return the raw bytes of *tensor*, lifted or not."""
+        if wire.is_marked(tensor):
+            return self.buffer(wire.marked(tensor)[0])
+        return np.frombuffer(tensor.raw_data, np.uint8)
+
+
+class Weight(LazyValues):  # type: ignore[misc]
+    """Tensor values that stay where they are until somebody looks."""
+
+    def __init__(self, tensor: TensorProto, store: Store) -> None:
+        """Stand for *tensor*, whose bytes may lie in *store*."""
+        self.tensor, self.store = tensor, store
+        self.shape: tuple[int, ...] = tuple(tensor.dims)
+        self._array: Array | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy type of the elements."""
+        return numpy_type(self.tensor.data_type)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the values take in a file."""
+        return math.prod(self.shape) * bits(self.tensor.data_type) // 8
+
+    def load(self) -> Array:
+        """Return the values as a read-only array; a view where the layout allows."""
+        if self._array is None:
+            self._array = self._decode()
+            self._array.flags.writeable = False
+        return self._array
+
+    def _decode(self) -> Array:
+        tensor = self.tensor
+        if tensor.data_type == TensorProto.STRING:
+            return np.array(list(tensor.string_data), dtype=object).reshape(self.shape)
+        lifted = wire.is_marked(tensor)
+        if lifted and bits(tensor.data_type) % 8 == 0:
+            buffer = self.store.tensor_bytes(tensor)
+            if len(buffer) != math.prod(self.shape) * self.dtype.itemsize:
+                raise ModelError(
+                    f"tensor {tensor.name!r}: {len(buffer)} bytes of data do not make "
+                    f"{self.dtype}{list(self.shape)}"
+                )
+            return buffer.view(self.dtype).reshape(self.shape)
+        try:
+            return numpy_helper.to_array(self.plain())
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"tensor {tensor.name!r}: {error}") from error
+
+    def plain(self) -> TensorProto:
+        """Return the tensor with its bytes inside."""
+        return plain(self.tensor, self.store)
+
+
+def plain(tensor: TensorProto, store: Store) -> TensorProto:
+    """Return *tensor* with its bytes inside: itself, or a filled-in copy."""
+    if not wire.is_marked(tensor):
+        return tensor
+    key, _ = wire.marked(tensor)
+    copy = TensorProto()
+    copy.CopyFrom(tensor)
+    del copy.external_data[:]
+    copy.ClearField("data_location")
+    copy.raw_data = store.buffer(key).tobytes()
+    return copy
+
+
+def to_tensor(array: Array, name: str, store: Store) -> TensorProto:
+    """Return *array* as a ``TensorProto``, its bytes in *store* when there are many."""
+    elem = elem_type(array.dtype)
+    if bits(elem) % 8 or elem == TensorProto.STRING or array.nbytes < wire.THRESHOLD:
+        return numpy_helper.from_array(array, name)
+    tensor = TensorProto(dims=array.shape, data_type=elem, name=name)
+    buffer = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    tensor.MergeFrom(wire.mark(store.keep(buffer), len(buffer), explicit=False))
+    return tensor
+
+
+@functools.cache
+def _spool_file() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="onnxslim-")
+
+
+def spooled(values: Array) -> Array:
+    """Return *values* read-only; large arrays move to an unlinked temporary file."""
+    array = np.ascontiguousarray(values) if np.ndim(values) else np.asarray(values)
+    if array.nbytes >= SPOOL_FROM and array.dtype.kind != "O":
+        file = _spool_file()
+        at = file.seek(0, os.SEEK_END)
+        at += -at % mmap.ALLOCATIONGRANULARITY
+        file.seek(at)
+        file.write(array.reshape(-1).view(np.uint8).data)
+        file.flush()
+        raw = np.memmap(file, np.uint8, "r", offset=at, shape=(array.nbytes,))
+        return np.asarray(raw).view(array.dtype).reshape(array.shape)
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+def _mapped(path: Path) -> Buffer:
+    if path.stat().st_size == 0:
+        return np.zeros(0, np.uint8)
+    return np.asarray(np.memmap(path, np.uint8, "r"))
+
+
+def read(path: Path, store: Store) -> ModelProto:
+    """Read the model at *path* as a skeleton: large weights stay in their files.
+
+    Raises ModelError for anything that is not a readable ONNX model.
+    """
+    try:
+        if path.is_dir():
+            raise ModelError(f"{path} is a directory; give the .onnx file inside it")
+        buffer = _mapped(path)
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not len(buffer):
+        raise ModelError(f"{path} is empty")
+    try:
+        skeleton = ModelProto.FromString(wire.deflate(memoryview(buffer), store.keep))
+    except Exception as error:
+        reason = str(error) if isinstance(error, ModelError) else "not an ONNX model"
+        raise ModelError(f"{path}: {reason}; export it again, or check the download") from error
+    if not skeleton.HasField("graph"):
+        raise ModelError(f"{path}: holds no graph; is it an ONNX model?")
+    resolve_external(skeleton, path.parent, store)
+    return skeleton
+
+
+def lift(proto: ModelProto, store: Store) -> ModelProto:
+    """Copy *proto* as a skeleton, its large weights moved to *store*. Raises ModelError."""
+    try:
+        content = proto.SerializeToString()
+    except Exception as error:  # protobuf has no common base for its encoding errors
+        raise ModelError("the ModelProto is over 2 GiB; give the path of its file") from error
+    return ModelProto.FromString(wire.deflate(memoryview(content), store.keep))
+
+
+def tensors(message: Any) -> Iterator[TensorProto]:
+    """Yield every TensorProto below *message* that may hold external data."""
+    stack = [message]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, TensorProto):
+            yield item
+        elif isinstance(item, onnx.GraphProto):
+            stack.extend(item.initializer)
+            for sparse in item.sparse_initializer:
+                stack += (sparse.values, sparse.indices)
+            stack.extend(item.node)
+        elif isinstance(item, onnx.NodeProto):
+            stack.extend(item.attribute)
+        elif isinstance(item, onnx.AttributeProto):
+            stack += (*item.tensors, *item.graphs)
+            stack += [item.t] if item.HasField("t") else []
+            stack += [item.g] if item.HasField("g") else []
+        elif isinstance(item, ModelProto):
+            stack.append(item.graph)
+            stack.extend(item.functions)
+        elif isinstance(item, onnx.FunctionProto):
+            stack.extend(item.node)
+
+
+def resolve_external(skeleton: ModelProto, folder: Path | None, store: Store) -> None:
+    """Turn external-data references of *skeleton* into marks; small tensors move inside.
+
+    Paths that leave *folder* are refused.
+    """
+    files: dict[str, Buffer] = {}
+    for tensor in tensors(skeleton):
+        if tensor.data_location != TensorProto.EXTERNAL or wire.is_marked(tensor):
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        if folder is None:
+            raise ModelError(
+                f"tensor {tensor.name!r} lies in {location!r}; give the path of the model instead"
+            )
+        if location not in files:
+            files[location] = _external_file(tensor.name, location, folder)
+        data = _external_slice(tensor, entries, files[location])
+        del tensor.external_data[:]
+        tensor.ClearField("data_location")
+        if len(data) < wire.THRESHOLD:
+            tensor.raw_data = data.tobytes()
+        else:
+            tensor.MergeFrom(wire.mark(store.keep(data), len(data), explicit=False))
+
+
+def _external_file(name: str, location: str, folder: Path) -> Buffer:
+    pure = PurePosixPath(location.replace("\\", "/"))
+    inside = location and not pure.is_absolute() and ".." not in pure.parts
+    path = folder / pure
+    if not inside or not path.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(
+            f"tensor {name!r}: external data {location!r} is outside the model's folder; "
+            "move the data file next to the model"
+        )
+    try:
+        return _mapped(path)
+    except OSError as error:
+        raise ModelError(
+            f"tensor {name!r}: external data {path} cannot be read: {error.strerror or error}"
+        ) from error
+
+
+def _external_slice(tensor: TensorProto, entries: dict[str, str], data: Buffer) -> Buffer:
+    try:
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", len(data) - offset))
+        expected = -(-math.prod(tensor.dims) * bits(tensor.data_type) // 8)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"tensor {tensor.name!r}: bad external data entry: {error}") from error
+    if offset < 0 or length < 0 or offset + length > len(data) or length < expected:
+        raise ModelError(
+            f"tensor {tensor.name!r}: {expected} bytes at offset {offset} of "
+            f"{entries['location']!r} do not exist (the file has {len(data)}); is it complete?"
+        )
+    return data[offset : offset + expected]
+
+
+def pieces(skeleton: ModelProto, store: Store) -> list[bytes | memoryview | Buffer]:
+    """Return the single-file form of *skeleton* in pieces, ready to be streamed."""
+    return wire.inflate(skeleton.SerializeToString(deterministic=True), store.buffer)
+
+
+def filled(skeleton: ModelProto, store: Store) -> ModelProto:
+    """Return a complete ``ModelProto``, weights inside."""
+    for tensor in tensors(skeleton):
+        if wire.is_marked(tensor):
+            key, explicit = wire.marked(tensor)
+            del tensor.external_data[:]
+            tensor.ClearField("data_location")
+            if explicit:
+                tensor.data_location = TensorProto.DEFAULT
+            tensor.raw_data = store.buffer(key).tobytes()
+    return skeleton
+
+
+def size(skeleton: ModelProto, store: Store) -> int:
+    """Return the bytes that the model takes on disk in single-file form."""
+    return sum(map(len, pieces(skeleton, store)))
+
+
+def write(skeleton: ModelProto, store: Store, path: Path, external: bool | None = None) -> None:
+    """Write the model to *path* atomically: a killed run leaves what was there before.
+
+    *external* asks for weights in a file of their own beside the model (``NAME.data``); None
+    chooses them when the model would not fit in one protobuf message. Raises OutputError.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name the output file")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent} does not exist; make the folder first")
+    try:
+        old_data = _data_files_of(path)
+        if external is None:
+            external = size(skeleton, store) >= LARGEST_FILE
+        kept = _write_external(skeleton, store, path) if external else None
+        if kept is None:
+            replace(path, pieces(skeleton, store))
+        for stale in old_data - {kept}:
+            with contextlib.suppress(OSError):
+                stale.unlink()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def replace(path: Path, content: Iterable[bytes | memoryview | Buffer]) -> None:
+    """Write *content* to a temporary file beside *path*, then rename it over *path*."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb", buffering=1 << 20) as file:
+            for piece in content:
+                file.write(memoryview(piece))
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _write_external(skeleton: ModelProto, store: Store, path: Path) -> Path:
+    lifted = [tensor for tensor in tensors(skeleton) if wire.is_marked(tensor)]
+    content, buffers, offset = list[bytes | Buffer](), list[tuple[TensorProto, int]](), 0
+    for tensor in lifted:
+        buffer = store.tensor_bytes(tensor)
+        padding = -offset % _ALIGNMENT if len(buffer) >= _ALIGN_FROM else 0
+        content += (b"\0" * padding, buffer)
+        buffers.append((tensor, offset + padding))
+        offset += padding + len(buffer)
+    target = _data_file(path, content)
+    for tensor, at in buffers:
+        length = len(store.tensor_bytes(tensor))
+        del tensor.external_data[:]
+        for key, value in (("location", target.name), ("offset", at), ("length", length)):
+            tensor.external_data.add(key=key, value=str(value))
+    replace(target, content)
+    replace(path, [skeleton.SerializeToString(deterministic=True)])
+    return target
+
+
+def _data_file(path: Path, content: list[bytes | Buffer]) -> Path:
+    """Choose a data file that can be replaced without harm to the model now at *path*."""
+    plain_name = path.with_name(f"{path.name}.data")
+    if plain_name not in _data_files_of(path):
+        return plain_name
+    wanted, present = hashlib.sha256(), hashlib.sha256()
+    for piece in content:
+        wanted.update(memoryview(piece))
+    present.update(memoryview(_mapped(plain_name)))
+    if wanted.digest() == present.digest():
+        return plain_name
+    return path.with_name(f"{path.name}.{wanted.hexdigest()[:8]}.data")
+
+
+def _data_files_of(path: Path) -> set[Path]:
+    """Return the ``NAME*.data`` files that the model now at *path* refers to."""
+    if not path.is_file():
+        return set()
+    try:
+        skeleton = ModelProto.FromString(wire.deflate(memoryview(_mapped(path)), lambda _: "0"))
+    except Exception:
+        return set()
+    names = {
+        entry.value
+        for tensor in tensors(skeleton)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    own = (name for name in names if name.startswith(path.name) and name.endswith(".data"))
+    return {path.with_name(name) for name in own if path.with_name(name).is_file()}
