@@ -13,10 +13,12 @@ from onnxslim.ir.graph import (
     absent,
     constant,
 )
-from onnxslim.ir.model import Model, Names
+from onnxslim.ir.model import Model, Names, fix_input_shapes
+from onnxslim.ir.operators import is_deterministic, is_inference_dropout
 from onnxslim.ir.surgery import (
     erase,
     is_used,
+    node_bytes,
     producer,
     release,
     replace_uses,
@@ -24,7 +26,7 @@ from onnxslim.ir.surgery import (
     substitute,
     walk,
 )
-from onnxslim.ir.weights import Array, elem_type, numpy_type
+from onnxslim.ir.weights import Array, elem_type, numpy_type, replace_file
 
 __all__ = [
     "STANDARD_DOMAINS",
@@ -43,10 +45,15 @@ __all__ = [
     "constant",
     "elem_type",
     "erase",
+    "fix_input_shapes",
+    "is_deterministic",
+    "is_inference_dropout",
     "is_used",
+    "node_bytes",
     "numpy_type",
     "producer",
     "release",
+    "replace_file",
     "replace_uses",
     "set_inputs",
     "substitute",

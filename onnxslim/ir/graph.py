@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,9 +46,16 @@ class Variable(_Identity, gs.Variable):  # type: ignore[misc]
     default: onnx.TensorProto | onnx.SparseTensorProto | None = None
     """An initializer that is no constant: overridable by the caller, or sparse."""
 
+    def __init__(
+        self, name: str, dtype: Any = None, shape: Any = None, type: str = "tensor_type"
+    ) -> None:
+        """Make a tensor: what graphsurgeon does, in a quarter of the time."""
+        self.__dict__.update(name=name, dtype=dtype, shape=shape, type=type)
+        self.__dict__.update(inputs=linked(self, "outputs"), outputs=linked(self, "inputs"))
+
     def to_constant(self, values: Array, export_dtype: Any = None) -> Constant:
         """Turn this tensor into a constant in place."""
-        super().to_constant(values, export_dtype=export_dtype)
+        super().to_constant(_read_only(values), export_dtype=export_dtype)
         self.__class__ = Constant  # type: ignore[assignment]
         return self  # type: ignore[return-value]
 
@@ -61,6 +68,10 @@ class Constant(_Identity, gs.Constant):  # type: ignore[misc]
     dropped = False
     """Set when the last reader went: the initializer is not exported while nobody reads it."""
 
+    def __init__(self, name: str, values: Any, *args: Any, **kwargs: Any) -> None:
+        """Make a constant; see onnx-graphsurgeon."""
+        super().__init__(name, _read_only(values), *args, **kwargs)
+
     @property
     def values(self) -> Array:
         """The value, as a read-only array; memory-mapped, not copied, where possible."""
@@ -69,7 +80,7 @@ class Constant(_Identity, gs.Constant):  # type: ignore[misc]
 
     @values.setter
     def values(self, values: Any) -> None:
-        self._values = values
+        self._values = _read_only(values)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -107,7 +118,7 @@ class Constant(_Identity, gs.Constant):  # type: ignore[misc]
         return self  # type: ignore[return-value]
 
 
-Tensor = Union[Variable, Constant]
+Tensor = Variable | Constant
 
 
 class Opaque:
@@ -193,7 +204,7 @@ class Graph(_Identity, gs.Graph):  # type: ignore[misc]
     value_info: dict[str, onnx.ValueInfoProto]
     """Declared types, in file order; those of tensors that are gone are left out on export."""
     undefined_info: set[str]
-    """Names in `value_info` that belong to no tensor."""
+    """Names in `value_info` or quantization annotations that no tensor of this graph bears."""
     output_info: list[onnx.ValueInfoProto]
     annotated: list[Tensor]
     """Parameters of quantization annotations: kept alive, never renamed."""
@@ -202,6 +213,9 @@ class Graph(_Identity, gs.Graph):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make a graph; see onnx-graphsurgeon."""
         super().__init__(*args, **kwargs)
+        self._remember_nothing()
+
+    def _remember_nothing(self) -> None:
         self.initializers, self.input_order, self.value_info = [], [], {}
         self.undefined_info, self.output_info = set(), []
         self.annotated, self.opsets = [], {}
@@ -233,20 +247,33 @@ def adopt(graph: Graph) -> None:
 
     Graphsurgeon's own objects, which users' passes may have made, become ours.
     """
+    _adopt_tensors(itertools.chain(graph.inputs, graph.outputs))
     for node in graph.nodes:
         if type(node) is gs.Node:
             attrs = node.__dict__.pop("attrs", {})
             node.__class__ = Node
             node.attrs = attrs
-        node.graph = graph
-        for tensor in itertools.chain(node.inputs, node.outputs):
-            if type(tensor) is gs.Variable:
-                tensor.__class__ = Variable
-            elif type(tensor) is gs.Constant:
-                tensor.__class__ = Constant
+            for value in attrs.values():
+                if type(value) is gs.Graph:
+                    value.__class__ = Graph
+                    value._remember_nothing()
+                    value.opsets = graph.opsets
+        if node.graph is not graph:
+            node.graph = graph
+        _adopt_tensors(itertools.chain(node.inputs, node.outputs))
+        for inner in node.subgraphs():
+            adopt(inner)
 
 
-def linked(parent: Any, field: str, items: Iterable[Any]) -> Any:
+def _adopt_tensors(tensors: Iterable[Any]) -> None:
+    for tensor in tensors:
+        if type(tensor) is gs.Variable:
+            tensor.__class__ = Variable
+        elif type(tensor) is gs.Constant:
+            tensor.__class__ = Constant
+
+
+def linked(parent: Any, field: str, items: Iterable[Any] = ()) -> Any:
     """Return a graphsurgeon list that is wired to its items, without its per-item overhead."""
     made = SynchronizedList.__new__(SynchronizedList)
     made.parent_obj, made.field_name = parent, field
@@ -258,7 +285,11 @@ def linked(parent: Any, field: str, items: Iterable[Any]) -> Any:
 
 def constant(name: str, values: npt.ArrayLike) -> Constant:
     """Make a constant whose array nobody can write to."""
-    return Constant(name, spooled(np.asarray(values)))
+    return Constant(name, np.asarray(values))
+
+
+def _read_only(values: Any) -> Any:
+    return values if isinstance(values, LazyValues) else spooled(np.asarray(values))
 
 
 def absent() -> Variable:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 
-from onnxslim.errors import ModelError
+from onnxslim.errors import InputError, ModelError
 from onnxslim.ir import serde, weights
-from onnxslim.ir.graph import Constant, Function, Graph, Node
+from onnxslim.ir.graph import Constant, Graph, Node, Variable
 from onnxslim.ir.surgery import sort, walk
 from onnxslim.ir.weights import Store
 
@@ -46,7 +46,8 @@ class Model:
 
     def __init__(self, skeleton: onnx.ModelProto, store: Store, path: Path | None = None) -> None:
         """Import *skeleton*, whose large weights lie in *store*; *path* is its file, if any."""
-        self.store, self.path = store, path
+        self.store, self.path, self.pristine = store, path, path is not None
+        """`pristine` says that the file at `path` still is this model; edits clear it."""
         self.graph, self.functions, self._shell = serde.Importer(skeleton, store).run()
         self._names: Names | None = None
 
@@ -97,6 +98,19 @@ class Model:
     def size(self) -> int:
         """Return the bytes that the model takes as one file."""
         return weights.size(self.skeleton(), self.store)
+
+    def fits_one_file(self) -> bool:
+        """Say whether the model is small enough for one protobuf message."""
+        return self.size() < weights.LARGEST_FILE
+
+    def disk_size(self) -> int:
+        """Return the bytes of the file the model came from, external data included.
+
+        A model that came from elsewhere counts as one file.
+        """
+        if self.path is None or not self.pristine:
+            return self.size()
+        return self.path.stat().st_size + sum(self.store.external.values())
 
     @property
     def ir_version(self) -> int:
@@ -154,7 +168,7 @@ class Model:
 
     def sort(self) -> bool:
         """Sort every graph topologically and stably; say whether anything moved."""
-        return any([sort(root) for root in (self.graph, *self.functions)])
+        return sum(sort(root) for root in (self.graph, *self.functions)) > 0
 
     def compact(self) -> None:
         """Forget what passes erased."""
@@ -164,3 +178,33 @@ class Model:
     def check(self) -> None:
         """Raise ModelError when a tensor is read but not defined, or defined twice."""
         serde.check_definitions(self.graph, self.functions)
+
+
+def fix_input_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Give inputs of *model* fixed shapes; declared types that follow from them are forgotten.
+
+    Raises InputError for unknown inputs and for shapes that contradict what is declared.
+    """
+    inputs = {tensor.name: tensor for tensor in model.graph.inputs}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            raise InputError(f"no input is called {name!r}; the inputs are {', '.join(inputs)}")
+        declared = inputs[name].shape
+        if declared is not None and not _fits(declared, shape):
+            raise InputError(f"input {name!r} is declared as {list(declared)}, not {list(shape)}")
+        inputs[name].shape = list(shape)
+    pinned = model.pinned()
+    for graph in model.graphs():
+        graph.value_info = {}
+        for node in graph.nodes:
+            for tensor in node.outputs:
+                if isinstance(tensor, Variable) and id(tensor) not in pinned:
+                    tensor.source = tensor.seen = tensor.shape = tensor.dtype = None
+    model.pristine = False
+
+
+def _fits(declared: Sequence[int | str | None], shape: Sequence[int]) -> bool:
+    return len(declared) == len(shape) and all(
+        size > 0 and (not isinstance(dim, int) or dim == size)
+        for dim, size in zip(declared, shape, strict=True)
+    )

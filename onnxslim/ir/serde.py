@@ -103,16 +103,17 @@ class Importer:
                 tensor.value_info = info
             graph.input_order.append(tensor)
         types = {**graph.value_info, **{info.name: info for info in proto.output}}
+        notes = proto.quantization_annotation
+        graph.undefined_info = {*graph.value_info, *(note.tensor_name for note in notes)}
         self._nodes(graph, proto.node, types, local, outer)
-        graph.undefined_info = graph.value_info.keys() - local.keys()
         for info in proto.output:
             tensor = local.get(info.name) or outer(info.name)
             if tensor is None:
                 tensor = local[info.name] = _declared(Variable(info.name), info)
             graph.outputs.append(tensor)
         graph.output_info = list(proto.output)
-        for annotation in proto.quantization_annotation:
-            names = (entry.value for entry in annotation.quant_parameter_tensor_names)
+        for note in notes:
+            names = (entry.value for entry in note.quant_parameter_tensor_names)
             found = (local.get(name) or outer(name) for name in names)
             graph.annotated += [tensor for tensor in found if tensor is not None]
         return graph
@@ -123,6 +124,7 @@ class Importer:
         body.proto = _shell(proto, ("node", "value_info"))
         body.opsets = {o.domain: o.version for o in proto.opset_import}
         body.value_info = {info.name: info for info in proto.value_info}
+        body.undefined_info = set(body.value_info)
         local: dict[str, Tensor] = {}
         for name in proto.input:
             local[name] = Variable(name)
@@ -173,6 +175,8 @@ class Importer:
                 local[name] = Variable(name)
                 if name in types:
                     _declared(local[name], types[name])
+
+        graph.undefined_info -= local.keys()
 
         def find(name: str) -> Tensor | None:
             return local.get(name) or outer(name)
@@ -360,6 +364,8 @@ class Exporter:
         names = {name for node in proto.node for name in (*node.input, *node.output)}
         names.update(info.name for info in (*proto.input, *proto.output))
         names.update(tensor.name for tensor in proto.initializer)
+        names.update(tensor.values.name for tensor in proto.sparse_initializer)
+        names.update(graph.undefined_info)
         kept = [a for a in proto.quantization_annotation if a.tensor_name in names]
         if len(kept) != len(proto.quantization_annotation):
             del proto.quantization_annotation[:]
@@ -487,7 +493,7 @@ def _same(value: Any, proto: AttributeProto, store: Store) -> bool:
         stored = value._values
         return isinstance(stored, Weight) and stored.tensor == proto.t
     decoded = g.decode(proto, store)
-    return type(decoded) is type(value) and bool(decoded == value)
+    return repr(decoded) == repr(value)  # not ==: NaN is itself, and 0.0 is not -0.0
 
 
 def _schema_kind(node: Node, name: str, graph: Graph) -> int:
@@ -517,9 +523,7 @@ def value_info(tensor: Tensor) -> ValueInfoProto:
         return renamed
     if tensor.dtype is None:
         return ValueInfoProto(name=tensor.name)
-    return helper.make_tensor_value_info(
-        tensor.name, weights.elem_type(tensor.dtype), tensor.shape
-    )
+    return helper.make_tensor_value_info(tensor.name, weights.elem_type(tensor.dtype), tensor.shape)
 
 
 def _undeclared_constants(main: Graph, functions: list[Function]) -> dict[Graph, list[Constant]]:
@@ -529,11 +533,11 @@ def _undeclared_constants(main: Graph, functions: list[Function]) -> dict[Graph,
     """
     made: dict[Graph, list[Constant]] = {}
     for root in (main, *functions):
+        g.adopt(root)
         graphs = list(walk(root))
         declared = {tensor for graph in graphs for tensor in graph.initializers}
         homes: dict[Constant, Graph] = {}
         for graph in graphs:
-            g.adopt(graph)
             for tensor in _read_constants(graph):
                 if tensor not in declared:
                     home = homes.setdefault(tensor, graph)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import math
-import mmap
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +33,19 @@ Array = npt.NDArray[Any]
 
 SPOOL_FROM = 1 << 20
 """Arrays of at least this many bytes that a pass makes are kept in a temporary file."""
+_SPOOL_SIZE = 1 << 30
 LARGEST_FILE = 2**31 - 2**20
 """Protobuf messages end at 2 GiB; a larger model needs external data."""
 _ALIGNMENT, _ALIGN_FROM = 64, 1 << 16
+KNOWN_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+"""Element types that this release of onnx can decode."""
 
 
 @functools.cache
 def numpy_type(elem_type: int) -> np.dtype[Any]:
-    """Return the NumPy (or ml_dtypes) type of a ``TensorProto.DataType``."""
+    """Return the NumPy (or ml_dtypes) type of a ``TensorProto.DataType``. Raises ModelError."""
+    if elem_type not in KNOWN_TYPES:
+        raise ModelError(f"onnx {onnx.__version__} knows no element type {elem_type}; update it")
     return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
 
 
@@ -52,11 +58,12 @@ def elem_type(dtype: npt.DTypeLike) -> int:
 
 def bits(elem: int) -> int:
     """Return how many bits an element takes in a file; strings count one byte."""
+    whole = 8 if elem == TensorProto.STRING else 8 * numpy_type(elem).itemsize
     name = TensorProto.DataType.Name(elem)
-    for suffix, width in (("INT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2)):
-        if name.endswith(suffix):
+    for prefix, width in (("INT4", 4), ("FLOAT4", 4), ("INT2", 2), ("FLOAT6", 6)):
+        if name.removeprefix("U").startswith(prefix):
             return width
-    return 8 if elem == TensorProto.STRING else 8 * numpy_type(elem).itemsize
+    return whole
 
 
 class Store:
@@ -64,6 +71,8 @@ class Store:
 
     def __init__(self) -> None:
         self._buffers: dict[str, Buffer] = {}
+        self.external: dict[str, int] = {}
+        """Bytes of the external data files that the model came with, by location."""
 
     def keep(self, buffer: Buffer) -> str:
         """Take *buffer* in and return its key."""
@@ -72,7 +81,9 @@ class Store:
         return key
 
     def buffer(self, key: str) -> Buffer:
-        """Return the bytes behind *key*."""
+        """Return the bytes behind *key*. Raises ModelError for a key that was never given out."""
+        if key not in self._buffers:
+            raise ModelError(f"external data {wire.MARK + key!r} does not exist")
         return self._buffers[key]
 
     def tensor_bytes(self, tensor: TensorProto) -> Buffer:
@@ -110,10 +121,8 @@ class Weight(LazyValues):  # type: ignore[misc]
 
     def _decode(self) -> Array:
         tensor = self.tensor
-        if tensor.data_type == TensorProto.STRING:
-            return np.array(list(tensor.string_data), dtype=object).reshape(self.shape)
         lifted = wire.is_marked(tensor)
-        if lifted and bits(tensor.data_type) % 8 == 0:
+        if lifted and tensor.data_type != TensorProto.STRING and not bits(tensor.data_type) % 8:
             buffer = self.store.tensor_bytes(tensor)
             if len(buffer) != math.prod(self.shape) * self.dtype.itemsize:
                 raise ModelError(
@@ -122,7 +131,9 @@ class Weight(LazyValues):  # type: ignore[misc]
                 )
             return buffer.view(self.dtype).reshape(self.shape)
         try:
-            return numpy_helper.to_array(self.plain())
+            if tensor.data_type == TensorProto.STRING:
+                return np.array(list(tensor.string_data), dtype=object).reshape(self.shape)
+            return spooled(numpy_helper.to_array(self.plain()))
         except (ValueError, TypeError) as error:
             raise ModelError(f"tensor {tensor.name!r}: {error}") from error
 
@@ -148,34 +159,68 @@ def to_tensor(array: Array, name: str, store: Store) -> TensorProto:
     """Return *array* as a ``TensorProto``, its bytes in *store* when there are many."""
     elem = elem_type(array.dtype)
     if bits(elem) % 8 or elem == TensorProto.STRING or array.nbytes < wire.THRESHOLD:
-        return numpy_helper.from_array(array, name)
+        return _shortest(numpy_helper.from_array(array, name), array)
     tensor = TensorProto(dims=array.shape, data_type=elem, name=name)
     buffer = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     tensor.MergeFrom(wire.mark(store.keep(buffer), len(buffer), explicit=False))
     return tensor
 
 
-@functools.cache
-def _spool_file() -> IO[bytes]:
-    return tempfile.TemporaryFile(prefix="onnxslim-")
+def _shortest(tensor: TensorProto, array: Array) -> TensorProto:
+    """Write small integers as varints where that takes fewer bytes."""
+    field = {TensorProto.INT64: "int64_data", TensorProto.INT32: "int32_data"}
+    if tensor.data_type not in field or not array.size:
+        return tensor
+    packed = TensorProto(dims=tensor.dims, data_type=tensor.data_type, name=tensor.name)
+    getattr(packed, field[tensor.data_type]).extend(array.reshape(-1).tolist())
+    return packed if packed.ByteSize() < tensor.ByteSize() else tensor
+
+
+class _Spool:
+    """An unlinked temporary file, mapped once: every map of its own would cost a descriptor."""
+
+    def __init__(self, size: int) -> None:
+        self.file, self.end = tempfile.TemporaryFile(prefix="onnxslim-", buffering=0), 0
+        self.file.truncate(size)  # a hole: takes no space until written
+        self.bytes = np.asarray(np.memmap(self.file, np.uint8, "r", shape=(size,)))
+
+    def add(self, data: Buffer) -> Buffer:
+        self.file.seek(self.end)
+        written = 0
+        while written < len(data):
+            written += self.file.write(data[written:].data)
+        kept = self.bytes[self.end : self.end + len(data)]
+        self.end += len(data) + -len(data) % _ALIGNMENT
+        return kept
+
+
+_spools: dict[int, _Spool] = {}
+"""The file in use, by process: forked ones must not share it."""
+_spooling = threading.Lock()
+
+
+def _spool(data: Buffer) -> Buffer:
+    with _spooling:
+        spool = _spools.get(os.getpid())
+        if spool is None or len(spool.bytes) - spool.end < len(data):
+            spool = _spools[os.getpid()] = _Spool(max(_SPOOL_SIZE, len(data)))
+        return spool.add(data)
 
 
 def spooled(values: Array) -> Array:
     """Return *values* read-only; large arrays move to an unlinked temporary file."""
     array = np.ascontiguousarray(values) if np.ndim(values) else np.asarray(values)
     if array.nbytes >= SPOOL_FROM and array.dtype.kind != "O":
-        file = _spool_file()
-        at = file.seek(0, os.SEEK_END)
-        at += -at % mmap.ALLOCATIONGRANULARITY
-        file.seek(at)
-        file.write(array.reshape(-1).view(np.uint8).data)
-        file.flush()
-        raw = np.memmap(file, np.uint8, "r", offset=at, shape=(array.nbytes,))
-        return np.asarray(raw).view(array.dtype).reshape(array.shape)
+        raw = _spool(array.reshape(-1).view(np.uint8))
+        return raw.view(array.dtype).reshape(array.shape)
     if array.flags.writeable:
         array = array.view()
         array.flags.writeable = False
     return array
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _mapped(path: Path) -> Buffer:
@@ -195,8 +240,8 @@ def read(path: Path, store: Store) -> ModelProto:
         buffer = _mapped(path)
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise ModelError(f"{path} cannot be read: {_reason(error)}") from error
     if not len(buffer):
         raise ModelError(f"{path} is empty")
     try:
@@ -219,29 +264,32 @@ def lift(proto: ModelProto, store: Store) -> ModelProto:
     return ModelProto.FromString(wire.deflate(memoryview(content), store.keep))
 
 
-def tensors(message: Any) -> Iterator[TensorProto]:
-    """Yield every TensorProto below *message* that may hold external data."""
-    stack = [message]
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Yield every TensorProto of *model* that may hold external data, in file order."""
+    stack: list[Any] = [model.graph, *model.functions]
+    for step in model.training_info:
+        stack += (step.initialization, step.algorithm)
     while stack:
         item = stack.pop()
-        if isinstance(item, TensorProto):
-            yield item
-        elif isinstance(item, onnx.GraphProto):
-            stack.extend(item.initializer)
-            for sparse in item.sparse_initializer:
-                stack += (sparse.values, sparse.indices)
-            stack.extend(item.node)
-        elif isinstance(item, onnx.NodeProto):
-            stack.extend(item.attribute)
-        elif isinstance(item, onnx.AttributeProto):
-            stack += (*item.tensors, *item.graphs)
-            stack += [item.t] if item.HasField("t") else []
-            stack += [item.g] if item.HasField("g") else []
-        elif isinstance(item, ModelProto):
-            stack.append(item.graph)
-            stack.extend(item.functions)
-        elif isinstance(item, onnx.FunctionProto):
-            stack.extend(item.node)
+        defaults = item.attribute_proto if isinstance(item, onnx.FunctionProto) else ()
+        for attribute in itertools.chain(*(node.attribute for node in item.node), defaults):
+            yield from attribute.tensors
+            yield from _dense(attribute.sparse_tensors)
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("sparse_tensor"):
+                yield from _dense((attribute.sparse_tensor,))
+            stack += [attribute.g] if attribute.HasField("g") else []
+            stack += attribute.graphs
+        if isinstance(item, onnx.GraphProto):
+            yield from item.initializer
+            yield from _dense(item.sparse_initializer)
+
+
+def _dense(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[TensorProto]:
+    for tensor in sparse:
+        yield tensor.values
+        yield tensor.indices
 
 
 def resolve_external(skeleton: ModelProto, folder: Path | None, store: Store) -> None:
@@ -261,6 +309,7 @@ def resolve_external(skeleton: ModelProto, folder: Path | None, store: Store) ->
             )
         if location not in files:
             files[location] = _external_file(tensor.name, location, folder)
+            store.external[location] = len(files[location])
         data = _external_slice(tensor, entries, files[location])
         del tensor.external_data[:]
         tensor.ClearField("data_location")
@@ -274,17 +323,17 @@ def _external_file(name: str, location: str, folder: Path) -> Buffer:
     pure = PurePosixPath(location.replace("\\", "/"))
     inside = location and not pure.is_absolute() and ".." not in pure.parts
     path = folder / pure
-    if not inside or not path.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(
-            f"tensor {name!r}: external data {location!r} is outside the model's folder; "
-            "move the data file next to the model"
-        )
     try:
-        return _mapped(path)
-    except OSError as error:
+        if inside and path.resolve().is_relative_to(folder.resolve()):
+            return _mapped(path)
+    except (OSError, ValueError) as error:
         raise ModelError(
-            f"tensor {name!r}: external data {path} cannot be read: {error.strerror or error}"
+            f"tensor {name!r}: external data {location!r} cannot be read: {_reason(error)}"
         ) from error
+    raise ModelError(
+        f"tensor {name!r}: external data {location!r} is outside the model's folder; "
+        "move the data file next to the model"
+    )
 
 
 def _external_slice(tensor: TensorProto, entries: dict[str, str], data: Buffer) -> Buffer:
@@ -331,11 +380,11 @@ def write(skeleton: ModelProto, store: Store, path: Path, external: bool | None 
     *external* asks for weights in a file of their own beside the model (``NAME.data``); None
     chooses them when the model would not fit in one protobuf message. Raises OutputError.
     """
-    if path.is_dir():
-        raise OutputError(f"{path} is a directory; name the output file")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.parent} does not exist; make the folder first")
     try:
+        if path.is_dir():
+            raise OutputError(f"{path} is a directory; name the output file")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path.parent} does not exist; make the folder first")
         old_data = _data_files_of(path)
         if external is None:
             external = size(skeleton, store) >= LARGEST_FILE
@@ -345,8 +394,8 @@ def write(skeleton: ModelProto, store: Store, path: Path, external: bool | None 
         for stale in old_data - {kept}:
             with contextlib.suppress(OSError):
                 stale.unlink()
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be written: {_reason(error)}") from error
 
 
 def replace(path: Path, content: Iterable[bytes | memoryview | Buffer]) -> None:
@@ -364,6 +413,16 @@ def replace(path: Path, content: Iterable[bytes | memoryview | Buffer]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def replace_file(path: Path, original: Path) -> None:
+    """Copy *original* over *path* atomically. Raises OutputError."""
+    if path.exists() and path.samefile(original):
+        return
+    try:
+        replace(path, [_mapped(original)])
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _write_external(skeleton: ModelProto, store: Store, path: Path) -> Path:
@@ -387,9 +446,9 @@ def _write_external(skeleton: ModelProto, store: Store, path: Path) -> Path:
 
 
 def _data_file(path: Path, content: list[bytes | Buffer]) -> Path:
-    """Choose a data file that can be replaced without harm to the model now at *path*."""
+    """Choose a data file that no model can be using, or that holds *content* already."""
     plain_name = path.with_name(f"{path.name}.data")
-    if plain_name not in _data_files_of(path):
+    if not plain_name.exists():
         return plain_name
     wanted, present = hashlib.sha256(), hashlib.sha256()
     for piece in content:

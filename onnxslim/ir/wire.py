@@ -31,7 +31,8 @@ _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
 _TENSOR = "tensor"
 _ATTRIBUTE = {5: _TENSOR, 6: "graph", 10: _TENSOR, 11: "graph", 22: "sparse", 23: "sparse"}
 _CHILDREN: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 25: "function"},
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
     "graph": {1: "node", 5: _TENSOR, 15: "sparse"},
     "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},
@@ -149,6 +150,8 @@ def _deflate_tensor(
     for field in _fields(data, at, end):
         if field.number == _RAW_DATA and field.end - field.value >= THRESHOLD:
             lifted = whole[field.value : field.end]
+        elif field.number == _EXTERNAL_DATA:
+            return [data[at:end]]  # bytes and a reference to others at once: leave it alone
         elif field.number == _DATA_LOCATION:
             explicit = True
             pieces.append(data[field.start : field.end])
@@ -180,8 +183,6 @@ def _inflate(
     kind: str,
     weight: Callable[[str], Buffer],
 ) -> list[bytes | memoryview | Buffer]:
-    if kind == _TENSOR:
-        return _inflate_tensor(view, at, end, weight)
     if kind == _TENSOR:
         return _inflate_tensor(view, at, end, weight)
     children, pieces, run = _CHILDREN[kind], list[bytes | memoryview | Buffer](), at

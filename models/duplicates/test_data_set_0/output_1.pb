@@ -1,0 +1,2 @@
+B
+score_copyJ(Dδ•*Dαί&D

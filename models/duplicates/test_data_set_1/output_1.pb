@@ -1,0 +1,2 @@
+B
+score_copyJÄ 'D‘'Dê—%D“‚(Dš¢'D

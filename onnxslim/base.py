@@ -1,0 +1,107 @@
+"""What a pass is: a frozen dataclass that declares what it does before it does it."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from onnxslim.errors import MissingData, PassError
+from onnxslim.ir import Array, Model, Node, Tensor
+
+if TYPE_CHECKING:
+    from onnxslim.data import Calibration
+    from onnxslim.shapes import Facts
+
+Precondition = Callable[[Model], "str | None"]
+"""Returns None if the model qualifies, else the reason why not."""
+
+Evaluate = Callable[[Model, Sequence[Node], Sequence[Tensor]], "dict[Tensor, Array]"]
+"""Runs nodes whose inputs are all constants; see `Context.evaluate`."""
+
+
+class Effect(enum.IntEnum):
+    """How far the outputs of the model may move; a pipeline has the largest of its passes."""
+
+    EXACT = 0  # bit for bit: dropping, deduplicating
+    ROUNDING = 1  # the same function, other rounding: fusing, folding
+    LOSSY = 2  # another function, judged by a budget
+
+
+@dataclass
+class Context:
+    """What the pipeline lends to a running pass."""
+
+    data: Calibration | None = None
+    seed: int = 0
+    declined: Counter[str] = field(default_factory=Counter)
+    """Why matches were left alone, and how often."""
+    places: list[tuple[str, str]] = field(default_factory=list)
+    """The same, one entry a match: the node and the reason."""
+    infer: Callable[[Model], Facts] | None = None
+    run: Evaluate | None = None
+    _facts: Facts | None = None
+
+    def decline(self, node: Node, reason: str) -> None:
+        """Note that *node* was left alone, and why."""
+        self.declined[reason] += 1
+        self.places.append((node.name or f"{node.op} -> {node.outputs[0].name}", reason))
+
+    def facts(self, model: Model) -> Facts:
+        """Return what is known of the model's tensors; computed once until `forget`."""
+        if self._facts is None:
+            if self.infer is None:
+                raise PassError("no shape inference was lent to this pass")
+            self._facts = self.infer(model)
+        return self._facts
+
+    def forget(self) -> None:
+        """Drop the shape facts, because the model changed."""
+        self._facts = None
+
+    def evaluate(
+        self, model: Model, nodes: Sequence[Node], wanted: Sequence[Tensor]
+    ) -> dict[Tensor, Array]:
+        """Compute *wanted* by running *nodes*, in topological order, on constants alone.
+
+        A tensor whose node onnxruntime cannot run is missing from the result.
+        """
+        if self.run is None:
+            raise PassError("no evaluator was lent to this pass")
+        return self.run(model, nodes, wanted)
+
+    def calibration(self) -> Calibration:
+        """Return the calibration data; raises MissingData where none was given."""
+        if self.data is None:
+            raise MissingData("this pass needs calibration data; give it with -c FILE")
+        return self.data
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """A named rewrite. Its dataclass fields are its options, here and on the command line."""
+
+    name: ClassVar[str]
+    effect: ClassVar[Effect]
+    needs_data: ClassVar[bool] = False
+    may_grow: ClassVar[bool] = False
+    """Whether a larger file can be the purpose of the pass."""
+    preconditions: ClassVar[tuple[Precondition, ...]] = ()
+
+    @abstractmethod
+    def apply(self, model: Model, context: Context) -> int:
+        """Rewrite *model* in place and return how many places changed; 0 means untouched."""
+
+
+def opset_at_least(version: int) -> Precondition:
+    """Ask for a minimal version of ONNX's own operator set."""
+
+    def check(model: Model) -> str | None:
+        if model.opset >= version:
+            return None
+        return f"needs opset {version}, the model has {model.opset}"
+
+    return check

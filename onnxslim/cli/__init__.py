@@ -1,0 +1,39 @@
+"""The command line: arguments in, exit status out.
+
+0: done. 1: the work failed (the result would not compute the same). 2: bad usage or bad input; one
+line on standard error says what, where and what to do, and no output file appears.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from onnxslim.cli.commands import COMMANDS, slim
+from onnxslim.errors import OnnxslimError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(args[0]) if args else None
+    args = args[1:] if command is not None else args or ["--help"]
+    name = "onnxslim" if command is None else f"onnxslim {command.name}"
+    try:
+        status = (command or slim).main(args, prog_name=name, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except OnnxslimError as error:
+        return _fail(str(error), error.exit_status)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        return 1
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"onnxslim: error: {' '.join(message.split())}", file=sys.stderr)
+    return status

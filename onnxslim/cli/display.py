@@ -1,0 +1,152 @@
+"""What a person sees: progress on standard error, tables on standard output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from onnxslim import cost, pipeline, registry, shapes
+from onnxslim.cost import Stats
+from onnxslim.ir import Model
+from onnxslim.pipeline import Report
+
+_PLAIN_WIDTH = 100
+_PLAIN_INTERVAL = 2.0
+"""Seconds between progress lines where standard error is no terminal."""
+_MOST_REASONS = 5
+
+
+class Display:
+    """Prints for people; *quiet* prints nothing."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        """Print tables to standard output, everything else to standard error."""
+        width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+        self.out = Console(quiet=quiet, width=width, highlight=False)
+        self.err = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[pipeline.Progress]:
+        """Show a bar on a terminal, a line now and then elsewhere."""
+        if self.err.quiet or not self.err.is_terminal:
+            yield self._line_now_and_then()
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24))
+        with Progress(*columns, TimeElapsedColumn(), console=self.err, transient=True) as bar:
+            task = bar.add_task("reading", total=None)
+
+            def show(what: str, done: int, total: int) -> None:
+                bar.update(task, description=what, completed=done, total=total or None)
+
+            yield show
+
+    def _line_now_and_then(self) -> pipeline.Progress:
+        last = time.monotonic()
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _PLAIN_INTERVAL:
+                last = now
+                self.err.print(f"onnxslim: {what}", markup=False)
+
+        return show
+
+    def outcome(self, report: Report, verbose: int = 0) -> None:
+        """Print the closing table of a run, then warnings and what was left alone."""
+        self.out.print(_comparison(report))
+        for warning in report.warnings:
+            self.err.print(f"onnxslim: warning: {warning}", markup=False)
+        reasons = [
+            (count, step.name, reason)
+            for step in report.steps
+            for reason, count in step.declined.items()
+        ]
+        reasons += [(1, step.name, step.skipped) for step in report.steps if step.skipped]
+        shown = reasons if verbose else reasons[:_MOST_REASONS]
+        for count, name, reason in shown:
+            self.out.print(f"left alone: {count} x {name}: {reason}", markup=False)
+        if len(reasons) > len(shown):
+            self.out.print(f"left alone: {len(reasons) - len(shown)} more reasons, with -v")
+
+    def passes(self) -> None:
+        """Print every pass with its effect, options and help line."""
+        table = Table(box=None, pad_edge=False)
+        for title in ("pass", "effect", "what it does", "options"):
+            table.add_column(title, no_wrap=title == "pass")
+        for name, kind in registry.all_passes().items():
+            listed = [f"{k}: {t} = {v!r}" for k, (t, v) in registry.options(kind).items()]
+            effect = kind.effect.name.lower()
+            table.add_row(name, effect, registry.help_line(kind), ", ".join(listed) or "-")
+        self.out.print(table)
+        for name, spec in registry.RECIPES.items():
+            self.out.print(f"\nrecipe {name}: {spec}", markup=False)
+
+    def models(self, paths: Sequence[Path]) -> None:
+        """Print what models are made of, a column each."""
+        loaded = [Model.load(path) for path in paths]
+        stats = [cost.measure(m, shapes.infer(m), m.disk_size()) for m in loaded]
+        table = Table(box=None, pad_edge=False)
+        table.add_column("")
+        for path in paths:
+            table.add_column(path.name, justify="right")
+        for title, values in _rows(stats):
+            table.add_row(title, *values)
+        table.add_row("opset / IR version", *(f"{m.opset} / {m.ir_version}" for m in loaded))
+        for kind in ("inputs", "outputs"):
+            sides = [getattr(m.graph, kind) for m in loaded]
+            table.add_row(kind, *("\n".join(map(_signature, tensors)) for tensors in sides))
+        self.out.print(table)
+
+
+def _signature(tensor: object) -> str:
+    shape = getattr(tensor, "shape", None)
+    dims = "?" if shape is None else ",".join("?" if d is None else str(d) for d in shape)
+    dtype = getattr(tensor, "dtype", None)
+    return f"{getattr(tensor, 'name', '')}: {'?' if dtype is None else dtype}[{dims}]"
+
+
+def _rows(stats: Sequence[Stats], only_changed: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Yield the rows of a table with a column for each of *stats*."""
+    yield "nodes", [f"{s.nodes:,}" for s in stats]
+    for operator in sorted({op for s in stats for op in s.ops}):
+        counts = [s.ops.get(operator, 0) for s in stats]
+        if not only_changed or len(set(counts)) > 1:
+            yield f"  {operator}", [f"{count:,}" for count in counts]
+    yield "parameters", [f"{s.parameters:,}" for s in stats]
+    yield "bytes", [f"{s.bytes:,}" for s in stats]
+    yield "MACs", [f"{s.macs:,}" for s in stats]
+
+
+def _comparison(report: Report) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "before", "after", "change"):
+        table.add_column(title, justify="right" if title else "left")
+    before, after = report.before, report.after
+    for title, values in _rows([before, after], only_changed=True):
+        table.add_row(title, *values, _change(*values))
+    table.add_section()
+    table.add_row("seconds", "", f"{report.seconds:.2f}", "")
+    table.add_row("largest error", "", _error(report), "")
+    return table
+
+
+def _change(before: str, after: str) -> str:
+    old, new = (int(text.replace(",", "")) for text in (before, after))
+    if old == new:
+        return "-"
+    return f"{(new - old) / old:+.1%}" if old else "new"
+
+
+def _error(report: Report) -> str:
+    validation = report.validation
+    if validation.relative is None:
+        return f"not compared: {validation.reason}"
+    return f"{validation.relative:.1e} of scale, {validation.feeds} feeds"

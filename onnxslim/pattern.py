@@ -1,0 +1,292 @@
+"""Say what to look for: small expressions that match pieces of an ONNX graph.
+
+``op.Add(op.MatMul("x", const("w")), const("b"))`` reads as it looks. A string captures any tensor,
+``const`` captures weights, a number matches a constant that holds nothing but that number, ``opt``
+marks an operand that may be absent, ``rest`` takes all that follow. The same name twice must be
+the same tensor twice. ``op`` knows ONNX's own operators; ``domain("com.microsoft")`` any other's.
+Operand order does not matter where the operator commutes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx.defs
+
+from onnxslim.errors import Declined, PatternError
+from onnxslim.ir import Array, Constant, Node, Tensor, producer
+
+COMMUTATIVE = frozenset(
+    {"Add", "Mul", "And", "Or", "Xor", "Max", "Min", "Sum", "Mean", "Equal"}
+    | {"BitwiseAnd", "BitwiseOr", "BitwiseXor"}
+)
+
+Operand: TypeAlias = "Pattern | str | float | int"
+
+
+@dataclass(frozen=True)
+class Var:
+    """Capture any tensor."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Const:
+    """Capture a constant; with *value*, only one that holds nothing but that number."""
+
+    name: str | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Opt:
+    """Capture an operand that may be absent."""
+
+    inner: Pattern
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Capture all remaining operands, as a list."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Op:
+    """Match one node by operator, operands and attributes."""
+
+    types: tuple[str, ...]
+    operands: tuple[Pattern, ...]
+    attrs: Mapping[str, object] = field(default_factory=dict)
+
+    def __or__(self, other: Op) -> Op:
+        """Accept either operator over the same operands."""
+        if (self.operands, self.attrs) != (other.operands, other.attrs):
+            raise PatternError("alternatives must share operands and attributes")
+        return Op(self.types + other.types, self.operands, self.attrs)
+
+    def orders(self) -> Iterator[tuple[Pattern, ...]]:
+        """Yield the operand orders worth trying."""
+        if len(self.operands) == 2 and COMMUTATIVE.issuperset(self.types):
+            yield from itertools.permutations(self.operands)
+        else:
+            yield self.operands
+
+
+Pattern = Var | Const | Opt | Rest | Op
+
+
+def _pattern(operand: Operand) -> Pattern:
+    match operand:
+        case str():
+            return Var(operand)
+        case int() | float():
+            return Const(value=float(operand))
+        case _:
+            return operand
+
+
+def const(name: str | None = None, value: float | None = None) -> Const:
+    """Capture a constant as a NumPy array called *name*."""
+    return Const(name, value)
+
+
+def opt(operand: Operand) -> Opt:
+    """Capture *operand* if it is there."""
+    return Opt(_pattern(operand))
+
+
+def rest(name: str) -> Rest:
+    """Capture all remaining operands as the list *name*."""
+    return Rest(name)
+
+
+@dataclass(frozen=True)
+class _Domain:
+    """``op.Conv(...)`` builds a pattern; an unknown operator is an error at import time."""
+
+    name: str = ""
+
+    def __getattr__(self, op_type: str) -> _OpBuilder:
+        if op_type.startswith("_"):
+            raise AttributeError(op_type)
+        if not self.name and not onnx.defs.has(op_type):
+            raise PatternError(f"ONNX has no operator {op_type!r}")
+        return _OpBuilder(f"{self.name}::{op_type}" if self.name else op_type)
+
+
+@dataclass(frozen=True)
+class _OpBuilder:
+    op_type: str
+
+    def __call__(self, *operands: Operand, **attrs: object) -> Op:
+        return Op((self.op_type,), tuple(map(_pattern, operands)), attrs)
+
+
+op = _Domain()
+
+
+def domain(name: str) -> _Domain:
+    """Build patterns of the operators of another domain."""
+    return _Domain(name)
+
+
+@dataclass
+class Match:
+    """A place where a pattern fits."""
+
+    root: Node
+    tensors: dict[str, Any]
+    nodes: list[Node]
+    private: bool = True
+    """Whether the inner results are read by the match alone."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the tensor captured as *name*; a constant comes as its array."""
+        tensor = self.tensors[name]
+        return tensor.values if isinstance(tensor, Constant) else tensor
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what was captured as *name*, or *default* if the operand is absent."""
+        return self[name] if name in self.tensors else default
+
+    def constant(self, name: str, default: Any = None) -> Array:
+        """Return the array captured as *name*, or *default*; declines what is not constant."""
+        if name not in self.tensors:
+            return np.asarray(default)
+        tensor = self.tensors[name]
+        self.require(isinstance(tensor, Constant), f"{name} is not a constant")
+        values: Array = tensor.values
+        return values
+
+    def tensor(self, name: str) -> Tensor:
+        """Return what was captured as *name* as a tensor, constant or not."""
+        captured: Tensor = self.tensors[name]
+        return captured
+
+    def node(self, *operators: str) -> Node:
+        """Return the only matched node of these operators."""
+        (node,) = (node for node in self.nodes if node.operator in operators)
+        return node
+
+    def require(self, condition: object, reason: str) -> None:
+        """Decline this match unless *condition* holds; *reason* goes to the report."""
+        if not condition:
+            raise Declined(reason)
+
+
+def match(pattern: Op, root: Node, pinned: frozenset[int] = frozenset()) -> Match | None:
+    """Fit *pattern* so that its root is *root*.
+
+    Fits whose inner results are private come first: read by the match alone and, by id, not
+    *pinned*.
+    """
+    shared = None
+    for tensors, nodes in _match_node(pattern, root, {}, []):
+        if all(_private(node, nodes, pinned) for node in nodes if node is not root):
+            return Match(root, tensors, nodes)
+        shared = shared or Match(root, tensors, nodes, private=False)
+    return shared
+
+
+def _private(node: Node, nodes: list[Node], pinned: frozenset[int]) -> bool:
+    return all(
+        id(tensor) not in pinned
+        and all(any(reader is inside for inside in nodes) for reader in tensor.outputs)
+        for tensor in node.outputs
+    )
+
+
+_State = tuple[dict[str, Any], list[Node]]
+
+
+def _match_node(
+    pattern: Op, node: Node, tensors: dict[str, Any], nodes: list[Node]
+) -> Iterator[_State]:
+    if node.operator not in pattern.types or node.erased:
+        return
+    if any(node.attrs.get(key) != value for key, value in pattern.attrs.items()):
+        return
+    takes_rest = bool(pattern.operands) and isinstance(pattern.operands[-1], Rest)
+    if len(node.inputs) > len(pattern.operands) and not takes_rest:
+        return
+    for operands in pattern.orders():
+        yield from _match_operands(operands, list(node.inputs), tensors, [*nodes, node])
+
+
+def _match_operands(
+    operands: tuple[Pattern, ...],
+    inputs: list[Tensor],
+    tensors: dict[str, Any],
+    nodes: list[Node],
+) -> Iterator[_State]:
+    if not operands:
+        yield tensors, nodes
+        return
+    head, others = operands[0], operands[1:]
+    if isinstance(head, Rest):
+        yield {**tensors, head.name: inputs}, nodes
+        return
+    present = bool(inputs) and not inputs[0].is_empty()
+    if isinstance(head, Opt):
+        if not present:
+            yield from _match_operands(others, inputs[1:], tensors, nodes)
+            return
+        head = head.inner
+    if not present:
+        return
+    for bound, seen in _match_tensor(head, inputs[0], tensors, nodes):
+        yield from _match_operands(others, inputs[1:], bound, seen)
+
+
+def _match_tensor(
+    pattern: Pattern, tensor: Tensor, tensors: dict[str, Any], nodes: list[Node]
+) -> Iterator[_State]:
+    match pattern:
+        case Op():
+            node = producer(tensor)
+            if node is not None and tensor is node.outputs[0]:
+                yield from _match_node(pattern, node, tensors, nodes)
+        case Const(name, value):
+            if isinstance(tensor, Constant) and (value is None or is_all(tensor, value)):
+                yield from _bind(name, tensor, tensors, nodes)
+        case Var(name):
+            yield from _bind(name, tensor, tensors, nodes)
+        case _:
+            raise PatternError("opt() and rest() mark operands, they cannot be nested")
+
+
+def _bind(
+    name: str | None, tensor: Tensor, tensors: dict[str, Any], nodes: list[Node]
+) -> Iterator[_State]:
+    if name is None or tensors.get(name) is tensor:
+        yield tensors, nodes
+    elif name not in tensors:
+        yield {**tensors, name: tensor}, nodes
+
+
+def is_all(tensor: Constant, value: float) -> bool:
+    """Say whether every element of *tensor* is *value*, to within its type's rounding.
+
+    A value that is exact in float32 must be met exactly.
+    """
+    if tensor.size == 0 or not _is_number(tensor.dtype):
+        return False
+    values: Array = tensor.values
+    first = values.reshape(-1)[0]
+    if not (values == first).all():
+        return False
+    if float(np.float32(value)) == value:
+        return float(first) == value
+    precision = 1e-3 if values.dtype.itemsize == 2 else 5e-7
+    return abs(float(first) - value) <= precision * abs(value)
+
+
+def _is_number(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "fiu" or dtype.name in ("bfloat16",)

@@ -1,0 +1,390 @@
+"""Run passes to a fixed point, check the result against the original, and tell what happened."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from onnxslim import cost, runtime, shapes
+from onnxslim.base import Context, Effect, Pass
+from onnxslim.cost import Stats
+from onnxslim.data import Calibration
+from onnxslim.errors import BrokenModel, MissingData, OnnxslimError
+from onnxslim.ir import Model
+from onnxslim.shapes import Facts
+from onnxslim.validate import Difference, Reference, check_structure
+
+logger = logging.getLogger(__name__)
+
+Check = Literal["each", "end", "off"]
+_IN_MEMORY = 1 << 26
+"""Models up to this many bytes are handed to onnxruntime as bytes, larger ones as files."""
+
+
+class Progress(Protocol):
+    """Is told what a pipeline is doing."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """*what* starts now, as item *done* of *total*; 0 of 0 where nobody knows."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one pass did, over all rounds."""
+
+    name: str
+    effect: str
+    changes: int = 0
+    seconds: float = 0.0
+    skipped: str | None = None
+    declined: dict[str, int] = field(default_factory=dict)
+    places: tuple[tuple[str, str], ...] = ()
+    difference: Difference | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data with the documented keys."""
+        return {
+            "pass": self.name,
+            "effect": self.effect,
+            "changes": self.changes,
+            "seconds": round(self.seconds, 6),
+            "skipped": self.skipped,
+            "declined": self.declined,
+            "difference": None if self.difference is None else asdict(self.difference),
+        }
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How the result compares with the original model."""
+
+    feeds: int = 0
+    max_abs: float | None = None
+    relative: float | None = None
+    allowed: float | None = None
+    onnxruntime: float | None = None
+    """What onnxruntime's own optimizations change on the original, relative."""
+    passed: bool | None = None
+    """None where nothing was compared; `reason` then says why."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a pipeline did, measured."""
+
+    before: Stats
+    after: Stats
+    steps: tuple[Step, ...]
+    validation: Validation
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any pass changed the model."""
+        return any(step.changes for step in self.steps)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, ready for ``json.dumps``; its keys are stable."""
+        return {
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "steps": [step.as_dict() for step in self.steps],
+            "validation": asdict(self.validation),
+            "seconds": round(self.seconds, 6),
+            "warnings": list(self.warnings),
+            "versions": self.versions,
+        }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of onnxslim and of what it computes with."""
+    names = ("onnxslim", "onnx", "onnxruntime", "onnx-graphsurgeon", "numpy", "scikit-learn")
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+@contextmanager
+def _source(model: Model) -> Iterator[runtime.Source]:
+    """Lend the model to onnxruntime: as bytes, or as a temporary file where it is large."""
+    if model.size() <= _IN_MEMORY:
+        yield model.to_bytes()
+        return
+    with tempfile.TemporaryDirectory(prefix="onnxslim-") as folder:
+        path = Path(folder) / "model.onnx"
+        model.save(path)
+        yield path
+
+
+@contextmanager
+def _original(model: Model) -> Iterator[runtime.Source]:
+    """Lend the original: its own file where it has one."""
+    if model.path is not None and model.pristine:
+        yield model.path
+        return
+    with _source(model) as source:
+        yield source
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order, repeated until none changes anything; the input model is not touched.
+
+    *check* says when the result is compared with the original: after every pass, at the end (then a
+    failing pass is found by a second run and left out), or never. *rounds* bounds the repetition.
+    *budget* is the relative error that lossy passes may cause.
+    """
+
+    passes: tuple[Pass, ...]
+    rounds: int = 20
+    check: Check = "end"
+    budget: float = 0.05
+    seed: int = 0
+
+    @property
+    def effect(self) -> Effect:
+        """The largest effect of any pass."""
+        return max((step.effect for step in self.passes), default=Effect.EXACT)
+
+    def __call__(
+        self, model: Model, data: Calibration | None = None, progress: Progress = silent
+    ) -> tuple[Model, Report]:
+        """Return the rewritten model and the report.
+
+        Raises MissingData when a pass needs calibration data, BrokenModel when the result differs
+        from the original although every pass alone was checked, ModelError for an invalid input.
+        """
+        for wanting in self.passes:
+            if wanting.needs_data and data is None:
+                raise MissingData(f"{wanting.name} needs calibration data; give it with -c FILE")
+        return _Run(self, model, data, progress)()
+
+
+class _Run:
+    """One run of a pipeline on one model."""
+
+    def __init__(
+        self, pipeline: Pipeline, model: Model, data: Calibration | None, progress: Progress
+    ) -> None:
+        self.pipeline, self.model, self.data, self.progress = pipeline, model, data, progress
+        self.done = [_Tally(step) for step in pipeline.passes]
+        self.warnings: list[str] = []
+        self.facts: tuple[Model, Facts] | None = None
+        self.reference: Reference | None = None
+
+    def __call__(self) -> tuple[Model, Report]:
+        start = time.perf_counter()
+        self.model.check()
+        before = cost.measure(self.model, shapes.infer(self.model), self.model.disk_size())
+        with _original(self.model) as source:
+            if self.pipeline.check == "each":
+                result = self._checked(source)
+            else:
+                result = self._unchecked(source)
+            result, after = self._never_larger(result, before)
+            result, validation = self._validated(result, source)
+            if result is self.model:
+                after = before
+        steps = tuple(tally.step() for tally in self.done)
+        seconds = time.perf_counter() - start
+        return result, Report(
+            before, after, steps, validation, seconds, tuple(self.warnings), versions()
+        )
+
+    # Running passes
+
+    def _unchecked(self, source: runtime.Source) -> Model:
+        """Run all passes; on a crash start over, checking each."""
+        current = self.model.copy()
+        current.sort()
+        try:
+            self._rounds(lambda tally: self._apply(tally, current))
+        except _Guilty as guilty:
+            logger.info("%s; starting over, checking each pass", guilty)
+            return self._checked(source)
+        return current
+
+    def _checked(self, source: runtime.Source) -> Model:
+        """Run all passes, each on a copy that is kept only if it passes the checks."""
+        self.done = [_Tally(step) for step in self.pipeline.passes]
+        current = self.model.copy()
+        current.sort()
+
+        def attempt(tally: _Tally) -> int:
+            nonlocal current
+            candidate = current.copy()
+            try:
+                changes = self._apply(tally, candidate)
+                if changes:
+                    candidate.sort()
+                    self._accept(tally, candidate, source)
+                    current = candidate
+                return changes
+            except (_Guilty, BrokenModel) as reason:
+                tally.skip(f"left out on this model: {reason}")
+                self.warnings.append(f"{tally.kind.name} was left out on this model: {reason}")
+                return 0
+
+        self._rounds(attempt)
+        return current
+
+    def _rounds(self, run: Callable[[_Tally], int]) -> None:
+        unchanged = 0
+        for round_ in range(self.pipeline.rounds):
+            for index, tally in enumerate(self.done):
+                if unchanged >= len(self.done):
+                    return
+                self.progress(f"round {round_ + 1}: {tally.kind.name}", index, len(self.done))
+                changes = 0 if tally.skipped else run(tally)
+                unchanged = 0 if changes else unchanged + 1
+
+    def _apply(self, tally: _Tally, model: Model) -> int:
+        step = tally.kind
+        for precondition in step.preconditions:
+            reason = precondition(model)
+            if reason is not None:
+                tally.skip(reason)
+                return 0
+        context = Context(self.data, self.pipeline.seed, infer=self._infer, run=runtime.evaluate)
+        start = time.perf_counter()
+        try:
+            changes = step.apply(model, context)
+            model.compact()
+        except OnnxslimError as error:
+            raise _Guilty(f"{step.name}: {error}") from error
+        except Exception as error:
+            logger.debug("%s crashed", step.name, exc_info=True)
+            raise _Guilty(f"{step.name} crashed: {type(error).__name__}: {error}") from error
+        tally.add(changes, time.perf_counter() - start, context)
+        if changes and step.effect is Effect.LOSSY:
+            self.facts = None
+        logger.info("%s: %d changes", step.name, changes)
+        return changes
+
+    def _infer(self, model: Model) -> Facts:
+        """Infer shapes; rewriting keeps facts true, so new ones are needed only for new tensors."""
+        if self.facts is None or self.facts[0] is not model:
+            self.facts = (model, shapes.infer(model))
+        return self.facts[1]
+
+    # Checking results
+
+    def _never_larger(self, result: Model, before: Stats) -> tuple[Model, Stats]:
+        """Return the input where the result would be no gain; with the result's stats."""
+        if not any(tally.changes for tally in self.done):
+            return self.model, before
+        result.sort()
+        after = cost.measure(result)
+        grows = any(tally.kind.may_grow and tally.changes for tally in self.done)
+        if after.bytes <= before.bytes or grows:
+            return result, cost.measure(result, shapes.infer(result), after.bytes)
+        self.warnings.append(
+            f"the result would take {after.bytes - before.bytes} bytes more than the input; "
+            "the input is returned"
+        )
+        return self.model, before
+
+    def _validated(self, result: Model, source: runtime.Source) -> tuple[Model, Validation]:
+        if self.pipeline.check == "off":
+            return result, Validation(reason="switched off")
+        if result is self.model:
+            return result, Validation(reason="nothing changed")
+        try:
+            return result, self._compare(result, source)
+        except BrokenModel as error:
+            if self.pipeline.check == "each":
+                raise
+            logger.warning("%s; looking for the pass that did it", error)
+        result = self._checked(source)
+        return result, self._compare(result, source)
+
+    def _accept(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
+        with _source(candidate) as content:
+            check_structure(self.model, candidate, content)
+            reference = self._reference(source)
+            if reference.reason is None:
+                tally.difference = self._difference(reference, content)
+
+    def _compare(self, result: Model, source: runtime.Source) -> Validation:
+        self.progress("validating", 0, 0)
+        with _source(result) as content:
+            check_structure(self.model, result, content)
+            reference = self._reference(source)
+            if reference.reason is not None:
+                self.warnings.append(f"not validated: {reference.reason}")
+                return Validation(passed=None, reason=reference.reason)
+            found = self._difference(reference, content)
+        return Validation(
+            reference.count, found.max_abs, found.relative, found.allowed, found.onnxruntime,
+            passed=True, reason=reference.note,
+        )  # fmt: skip
+
+    def _difference(self, reference: Reference, content: runtime.Source) -> Difference:
+        found = reference.compare(content, self.pipeline.effect)
+        if self.pipeline.effect is Effect.LOSSY:
+            passed = found.relative <= max(self.pipeline.budget, found.allowed)
+        else:
+            passed = found.passed
+        if not passed:
+            raise BrokenModel(
+                f"output {found.output!r} moved by {found.relative:.2g} of its scale, "
+                f"allowed is {found.allowed:.2g}"
+            )
+        return found
+
+    def _reference(self, source: runtime.Source) -> Reference:
+        if self.reference is None:
+            self.reference = Reference(source, self.model, self.data, self.pipeline.seed)
+        return self.reference
+
+
+class _Guilty(Exception):
+    """A pass could not finish."""
+
+
+class _Tally:
+    """What a pass has done so far."""
+
+    def __init__(self, kind: Pass) -> None:
+        self.kind = kind
+        self.changes, self.seconds = 0, 0.0
+        self.skipped: str | None = None
+        self.declined: Counter[str] = Counter()
+        self.places: list[tuple[str, str]] = []
+        self.difference: Difference | None = None
+
+    def add(self, changes: int, seconds: float, context: Context) -> None:
+        """Count a round; what was declined is what the last one declined."""
+        self.changes += changes
+        self.seconds += seconds
+        self.declined, self.places = context.declined, context.places
+
+    def skip(self, reason: str) -> None:
+        """Leave the pass out from now on."""
+        self.skipped = reason
+
+    def step(self) -> Step:
+        """Return the final account."""
+        return Step(
+            self.kind.name, self.kind.effect.name.lower(), self.changes, self.seconds,
+            self.skipped, dict(self.declined), tuple(self.places), self.difference,
+        )  # fmt: skip

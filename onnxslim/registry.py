@@ -1,0 +1,163 @@
+"""Find passes by name and read pipelines from text.
+
+Passes are found, not registered: every module below ``onnxslim.passes`` whose name has no leading
+underscore defines one. Packages outside add their own through the entry-point group
+``onnxslim.passes``, whose values name Pass classes.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import onnxslim.passes
+from onnxslim.base import Pass
+from onnxslim.errors import SpecError
+from onnxslim.recipes import RECIPES
+
+_ITEM = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+
+
+@functools.cache
+def all_passes() -> dict[str, type[Pass]]:
+    """Map the name of every pass to its class, by name in order."""
+    found: dict[str, type[Pass]] = {}
+    for kind in (*_built_in(), *_plugins()):
+        if found.setdefault(kind.name, kind) is not kind:
+            raise RuntimeError(f"two passes are called {kind.name!r}")
+    return dict(sorted(found.items()))
+
+
+def _built_in() -> Iterator[type[Pass]]:
+    package = onnxslim.passes
+    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if info.ispkg or info.name.rpartition(".")[2].startswith("_"):
+            continue
+        module = importlib.import_module(info.name)
+        for value in vars(module).values():
+            if _is_pass(value) and value.__module__ == module.__name__:
+                yield value
+
+
+def _plugins() -> Iterator[type[Pass]]:
+    for entry in importlib.metadata.entry_points(group="onnxslim.passes"):
+        kind = entry.load()
+        if not _is_pass(kind):
+            raise SpecError(f"the plugin {entry.name!r} ({entry.value}) is no Pass class")
+        yield kind
+
+
+def _is_pass(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, Pass) and not inspect.isabstract(value)
+
+
+def help_line(kind: type[Pass]) -> str:
+    """Return the first line of the pass's docstring."""
+    return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def options(kind: type[Pass]) -> dict[str, tuple[str, Any]]:
+    """Return the options of a pass: type as written, and default, by name."""
+    return {f.name: (str(f.type), f.default) for f in fields(kind)}
+
+
+def parse(spec: str) -> tuple[Pass, ...]:
+    """Read ``"lossless"``, ``"fuse-conv-bn,drop-dead"`` or ``"prune{sparsity=0.9}"``.
+
+    Options are separated by commas or blanks and read by the annotations of the pass's fields.
+    Raises SpecError for unknown names, unknown options and values of the wrong type.
+    """
+    passes: list[Pass] = []
+    end = 0
+    while end < len(spec):
+        item = _ITEM.match(spec, end)
+        if item is None:
+            raise SpecError(f"cannot read {spec[end:]!r}; write name,name{{option=value}},…")
+        name, text = item.groups()
+        if name in RECIPES:
+            if text:
+                raise SpecError(f"the recipe {name!r} takes no options")
+            passes += parse(RECIPES[name])
+        else:
+            passes.append(_pass(name, text or ""))
+        end = item.end()
+    return tuple(passes)
+
+
+def _pass(name: str, text: str) -> Pass:
+    kinds = all_passes()
+    if name not in kinds:
+        raise SpecError(f"no pass is called {name!r}{_hint(name, [*kinds, *RECIPES])}")
+    kind = kinds[name]
+    try:
+        return kind(**_options(kind, text))
+    except ValueError as error:
+        raise SpecError(f"{name}: {error}") from error
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else "; list them with: onnxslim passes"
+
+
+def _options(kind: type[Pass], text: str) -> dict[str, object]:
+    annotations = typing.get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    found: dict[str, object] = {}
+    for item in re.split(r"[,\s]+", text.strip()):
+        if not item:
+            continue
+        key, equals, value = item.partition("=")
+        key = key.replace("-", "_")
+        if key not in known:
+            names = ", ".join(known) or "none"
+            raise SpecError(f"{kind.name} has no option {key!r}; its options: {names}")
+        if not equals:
+            raise SpecError(f"{kind.name}: write {key}=VALUE")
+        found[key] = _read(kind.name, key, value, annotations[key])
+    return found
+
+
+def _read(name: str, key: str, text: str, annotation: Any) -> object:
+    """Read *text* as a value of the type *annotation*."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    allowed = typing.get_args(annotation) if union else (annotation,)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        lowered = {"true": True, "false": False, "none": None}
+        value = lowered.get(text.lower(), text)
+    for kind in allowed:
+        if typing.get_origin(kind) is typing.Literal:
+            if value in typing.get_args(kind):
+                return value
+        elif kind in (None, type(None)):
+            if value is None:
+                return None
+        elif kind is float and type(value) in (int, float):
+            return float(value)
+        elif type(value) is kind:
+            return value
+    wanted = getattr(annotation, "__name__", None) or str(annotation).replace("typing.", "")
+    raise SpecError(f"{name}: {key}={text} is not of type {wanted}")
+
+
+def unparse(step: Pass) -> str:
+    """Write *step* the way `parse` reads it."""
+    changed = [
+        f"{f.name.replace('_', '-')}={getattr(step, f.name)!r}"
+        for f in fields(step)
+        if getattr(step, f.name) != f.default
+    ]
+    return step.name + (f"{{{','.join(changed)}}}" if changed else "")

@@ -1,0 +1,237 @@
+"""Ways to write a pass: a pattern and its replacement, or rules by operator.
+
+`RewritePass` replaces what a pattern matches by what `rewrite` builds. `BypassPass` removes nodes
+whose output equals one of their inputs. Both keep use lists, names and graph outputs right, let go
+of what nobody needs any more, and decline, with a reason, what they must not do.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onnxslim import ir
+from onnxslim.base import Context, Pass
+from onnxslim.errors import Declined
+from onnxslim.ir import Constant, Graph, Model, Names, Node, Tensor, Variable
+from onnxslim.pattern import Match, Op, match
+from onnxslim.shapes import Facts
+
+_NODE_BYTES = 24
+"""What a removed node saves at least (measured: the smallest nodes take 16 to 22 bytes)."""
+
+
+class Builder:
+    """``new.Conv(x, weight, **attrs)`` makes a node; arrays become constants, None is absent."""
+
+    def __init__(self, names: Names, graph: Graph) -> None:
+        """Make nodes for *graph*; new tensors get their names from *names*."""
+        self.nodes: list[Node] = []
+        self.constants: list[Constant] = []
+        self._names, self._graph = names, graph
+
+    @property
+    def version(self) -> int:
+        """Version of ONNX's own operator set where the nodes will stand."""
+        return self._graph.version
+
+    def __getattr__(self, op_type: str) -> Callable[..., Variable]:
+        if op_type.startswith("_"):
+            raise AttributeError(op_type)
+
+        def build(*operands: Any, domain: str | None = None, **attrs: Any) -> Variable:
+            return self.node(op_type, operands, attrs, domain=domain)
+
+        return build
+
+    def node(
+        self, op_type: str, operands: Any, attrs: Mapping[str, Any], domain: str | None = None
+    ) -> Variable:
+        """Make a node with one output and return that output."""
+        inputs = [self.tensor(operand, op_type) for operand in operands]
+        while inputs and inputs[-1].is_empty():
+            inputs.pop()
+        result = Variable(self._names.fresh(op_type.lower()))
+        node = Node(op_type, "", dict(attrs), inputs, [result], domain)
+        node.graph = self._graph
+        self.nodes.append(node)
+        return result
+
+    def like(self, node: Node, *operands: Any, **changed: Any) -> Variable:
+        """Make a node like *node*, name and metadata included, over other operands.
+
+        *changed* overwrites attributes; None removes one.
+        """
+        attrs = {k: v for k, v in {**node.attrs, **changed}.items() if v is not None}
+        result = self.node(node.op, operands, attrs, domain=node.domain)
+        made = self.nodes[-1]
+        made.name, made.source = node.name, node.source
+        if node.source is not None:
+            made.store = node.store
+        return result
+
+    def tensor(self, operand: Any, hint: str = "c") -> Tensor:
+        """Return *operand* as a tensor."""
+        if isinstance(operand, (Variable, Constant)):
+            return operand
+        if operand is None:
+            return ir.absent()
+        made = ir.constant(self._names.fresh(f"{hint.lower()}_c"), np.asarray(operand))
+        self.constants.append(made)
+        return made
+
+
+@dataclass(frozen=True)
+class RewritePass(Pass):
+    """Replace every place where `pattern` fits by what `rewrite` returns."""
+
+    pattern: ClassVar[Op]
+
+    @abstractmethod
+    def rewrite(self, new: Builder, m: Match) -> Tensor:
+        """Return the tensor that takes the place of the root's output.
+
+        Raise Declined (or call ``m.require``) where the conditions do not hold.
+        """
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Sweep every graph once, last node first."""
+        pinned = model.pinned()
+        return sum(
+            _Sweep(self, graph, model.names, pinned, context).run()
+            for graph in list(model.graphs())
+        )
+
+
+class _Sweep:
+    """One rewrite pass over one graph."""
+
+    def __init__(
+        self,
+        step: RewritePass,
+        graph: Graph,
+        names: Names,
+        pinned: frozenset[int],
+        context: Context,
+    ) -> None:
+        self.step, self.graph, self.names = step, graph, names
+        self.pinned, self.context = pinned, context
+        self.made: dict[Node, list[Node]] = {}  # by the node they take the place of
+
+    def run(self) -> int:
+        for root in reversed(self.graph.nodes):
+            if root.erased or root.operator not in self.step.pattern.types:
+                continue
+            found = match(self.step.pattern, root, self.pinned)
+            if found is not None:
+                self._replace(found)
+        if self.made:
+            self.graph.nodes = [
+                node
+                for old in self.graph.nodes
+                for node in self.made.get(old, () if old.erased else (old,))
+            ]
+        return len(self.made)
+
+    def _replace(self, found: Match) -> None:
+        new = Builder(self.names, self.graph)
+        try:
+            found.require(found.private, "an inner result is read elsewhere too")
+            if any(tensor.outputs for tensor in found.root.outputs[1:]):
+                raise Declined("another output of the node is read as well")
+            result = self.step.rewrite(new, found)
+            if not self.step.may_grow:
+                _must_not_grow(new, found)
+            self._splice(found, result, new)
+        except Declined as verdict:
+            for node in new.nodes:
+                ir.set_inputs(node, ())
+            self.context.decline(found.root, str(verdict))
+            return
+        self.made[found.root] = new.nodes
+
+    def _splice(self, found: Match, result: Tensor, new: Builder) -> None:
+        """Give the root's output, with its name and readers, to the new nodes."""
+        target = found.root.outputs[0]
+        source = ir.producer(result)
+        if source is not None and any(source is node for node in new.nodes):
+            list.clear(target.inputs)
+            found.root.outputs[0] = ir.absent()
+            source.outputs[[t is result for t in source.outputs].index(True)] = target
+        else:
+            ir.substitute(target, result, self.graph, self.pinned)
+        ir.erase(found.nodes, self.pinned)
+
+
+def _must_not_grow(new: Builder, found: Match) -> None:
+    """Decline when the new constants outweigh what the file no longer needs."""
+    inside = set(found.nodes)
+    read = {t for node in found.nodes for t in node.inputs if isinstance(t, Constant)}
+    freed = sum(t.nbytes for t in read if inside.issuperset(t.outputs))
+    added = sum(constant.nbytes for constant in new.constants)
+    nodes = len(found.nodes) - len(new.nodes)
+    if added > freed + _NODE_BYTES * max(nodes, 0):
+        raise Declined(f"the file would grow by {added - freed} bytes: others use the weights too")
+
+
+@dataclass
+class Site:
+    """A node under a rule, and what is known around it."""
+
+    node: Node
+    graph: Graph
+    facts: Facts
+    pinned: frozenset[int]
+
+    @property
+    def opset(self) -> int:
+        """Version of ONNX's own operator set where the node stands."""
+        return self.graph.version
+
+    def unused(self, index: int) -> bool:
+        """Say whether nobody reads output *index*."""
+        outputs = self.node.outputs
+        return index >= len(outputs) or not (
+            outputs[index].outputs or id(outputs[index]) in self.pinned
+        )
+
+
+Rule = Callable[[Site], "Tensor | None"]
+"""Returns the tensor that the first output of the node equals, or None."""
+
+
+@dataclass(frozen=True)
+class BypassPass(Pass):
+    """Remove every node whose first output equals another tensor, by a table of rules."""
+
+    rules: ClassVar[Mapping[str, Rule]]
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Sweep every graph once, first node first."""
+        if not any(node.operator in self.rules for node in model.nodes()):
+            return 0
+        facts, pinned, changes = context.facts(model), model.pinned(), 0
+        for graph in list(model.graphs()):
+            for node in graph.nodes:
+                rule = self.rules.get(node.operator)
+                if rule is not None and not node.erased:
+                    changes += self._try(rule, Site(node, graph, facts, pinned), context)
+            graph.compact()
+        return changes
+
+    def _try(self, rule: Rule, site: Site, context: Context) -> bool:
+        node = site.node
+        try:
+            same = rule(site)
+            if same is None or not all(map(site.unused, range(1, len(node.outputs)))):
+                return False
+            ir.substitute(node.outputs[0], same, site.graph, site.pinned)
+        except Declined as verdict:
+            context.decline(node, str(verdict))
+            return False
+        ir.erase([node], site.pinned)
+        return True

@@ -1,0 +1,188 @@
+"""ONNX's own shape inference, made safe: only what holds whenever the model runs is believed.
+
+Believed are the declared types of the model's inputs: onnxruntime refuses feeds of another rank or
+another fixed dimension. (It lets a feed of any shape pass where the model declares a scalar; such
+feeds break the model's own contract and are not provided for.) Not believed are
+
+* declared shapes of anything else, which may be stale, and of subgraph inputs, which may change
+  from one iteration to the next;
+* names of input dimensions that occur twice, because nobody checks that the two are equal;
+* negative dimensions, which exporters write for unknown ones;
+* initializers that the caller may override.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import onnx
+from onnx import GraphProto, ModelProto, TypeProto, ValueInfoProto
+
+from onnxslim.ir import Graph, Model, Tensor, Variable
+
+Dim = int | str | None
+"""A dimension: a number, a name for a number that only a run tells, or None where unknown."""
+
+_FIRST_IR_WITH_FREE_INITIALIZERS = 4
+
+
+class Type(NamedTuple):
+    """Element type (0 if unknown) and shape (None if unknown) of a tensor."""
+
+    elem_type: int
+    shape: tuple[Dim, ...] | None
+
+
+def types(model: Model) -> dict[Tensor, Type]:
+    """Return what ONNX's inference finds out about the main graph and its subgraphs."""
+    skeleton = model.skeleton()
+    distrust(skeleton)
+    found: dict[Tensor, Type] = {}
+    _collect(model.graph, run(skeleton).graph, found)
+    return found
+
+
+def run(skeleton: ModelProto) -> ModelProto:
+    """Return *skeleton* with inferred types, or as it is where ONNX cannot infer any."""
+    _import_domains(skeleton)
+    try:
+        return onnx.shape_inference.infer_shapes(skeleton, strict_mode=False, data_prop=True)
+    except Exception:  # an opset from the future, say: then inputs are all that is known
+        return skeleton
+
+
+def _import_domains(model: ModelProto) -> None:
+    """Import the domains that onnxruntime knows without being told, and ONNX does not."""
+    known = {opset.domain for opset in model.opset_import}
+    for graph in _graphs(model):
+        for domain in {node.domain for node in graph.node} - known - {"", "ai.onnx"}:
+            model.opset_import.add(domain=domain, version=1)
+            known.add(domain)
+
+
+# What not to believe ------------------------------------------------------------------------------
+
+
+def distrust(model: ModelProto) -> None:
+    """Delete every claim of *model* about shapes that need not hold when it runs."""
+    main = model.graph
+    if model.ir_version >= _FIRST_IR_WITH_FREE_INITIALIZERS:
+        _drop_overridable(main)
+    _rename_apart(main)
+    for info in main.input:
+        _forget_unsure_dimensions(info.type)
+    for function in model.functions:
+        del function.value_info[:]
+    for graph in _graphs(model):
+        del graph.value_info[:]
+        for info in graph.output if graph is main else (*graph.input, *graph.output):
+            _forget_shape(info.type)
+
+
+def _graphs(model: ModelProto) -> Iterator[GraphProto]:
+    """Yield every graph of *model*, those in function bodies included."""
+    yield model.graph
+    stack: list[Any] = [*model.graph.node, *(n for f in model.functions for n in f.node)]
+    while stack:
+        for attribute in stack.pop().attribute:
+            graphs = [attribute.g] if attribute.HasField("g") else attribute.graphs
+            for graph in graphs:
+                yield graph
+                stack.extend(graph.node)
+
+
+def _drop_overridable(graph: GraphProto) -> None:
+    inputs = {info.name for info in graph.input}
+    fixed = [tensor for tensor in graph.initializer if tensor.name not in inputs]
+    if len(fixed) != len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(fixed)
+
+
+def _rename_apart(graph: GraphProto) -> None:
+    """Give the dimensions of the inputs names of their own."""
+    named = [
+        (info.name, axis, dim)
+        for info in graph.input
+        for axis, dim in enumerate(info.type.tensor_type.shape.dim)
+        if dim.dim_param
+    ]
+    occurrences = Counter(dim.dim_param for _, _, dim in named)
+    taken = set(occurrences)
+    for name, axis, dim in named:
+        if occurrences[dim.dim_param] > 1:
+            fresh = f"{dim.dim_param}@{name}"
+            while fresh in taken:
+                fresh += f".{axis}"
+            taken.add(fresh)
+            dim.dim_param = fresh
+
+
+def _forget_unsure_dimensions(declared: TypeProto) -> None:
+    if declared.WhichOneof("value") not in (None, "tensor_type"):
+        _forget_shape(declared)
+    for dim in declared.tensor_type.shape.dim if declared.HasField("tensor_type") else ():
+        if dim.dim_value < 0:
+            dim.Clear()
+
+
+def _forget_shape(declared: TypeProto) -> None:
+    """Delete the shapes in *declared*, however deep."""
+    kind = declared.WhichOneof("value")
+    if kind in ("tensor_type", "sparse_tensor_type"):
+        getattr(declared, kind).ClearField("shape")
+    elif kind in ("sequence_type", "optional_type"):
+        _forget_shape(getattr(declared, kind).elem_type)
+    elif kind == "map_type":
+        _forget_shape(declared.map_type.value_type)
+
+
+# Reading the result -------------------------------------------------------------------------------
+
+
+def _collect(graph: Graph, proto: GraphProto, found: dict[Tensor, Type]) -> None:
+    """Note the types of the tensors of *graph*, whose export is *proto*, and of its subgraphs.
+
+    Names repeat in sibling graphs, so the two nests are walked side by side.
+    """
+    infos = {info.name: info for info in (*proto.value_info, *proto.output, *proto.input)}
+    nodes = [node for node in graph.nodes if not node.erased]
+    for tensor in (*graph.inputs, *(t for node in nodes for t in node.outputs)):
+        if tensor.name in infos:
+            found[tensor] = _type(infos[tensor.name])
+    for tensor in graph.initializers:
+        if isinstance(tensor, Variable) and isinstance(tensor.default, onnx.SparseTensorProto):
+            sparse = tensor.default
+            found[tensor] = Type(sparse.values.data_type, tuple(sparse.dims))
+    added = len(proto.node) - len(nodes)  # Constant nodes for constants, in front
+    for node, source in zip(nodes, itertools.islice(proto.node, added, None), strict=True):
+        if any(True for _ in node.subgraphs()):
+            for attribute in source.attribute:
+                _collect_attribute(node.attrs[attribute.name], attribute, found)
+
+
+def _collect_attribute(value: Any, proto: onnx.AttributeProto, found: dict[Tensor, Type]) -> None:
+    if isinstance(value, Graph):
+        _collect(value, proto.g, found)
+    elif proto.graphs:
+        for graph, inner in zip(value, proto.graphs, strict=True):
+            _collect(graph, inner, found)
+
+
+def _type(info: ValueInfoProto) -> Type:
+    kind = info.type.WhichOneof("value")
+    if kind not in ("tensor_type", "sparse_tensor_type"):
+        return Type(0, None)
+    tensor = getattr(info.type, kind)
+    if not tensor.HasField("shape"):
+        return Type(tensor.elem_type, None)
+    return Type(tensor.elem_type, tuple(_dimension(dim) for dim in tensor.shape.dim))
+
+
+def _dimension(dim: Any) -> Dim:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return str(dim.dim_param) or None

@@ -1,0 +1,224 @@
+"""What can be computed before the model runs.
+
+Folding never makes the file larger: a value takes the place of its node only if it takes no more
+bytes than all that it makes superfluous. So weights that are stored packed and unpacked by a few
+nodes stay packed. QuantizeLinear and DequantizeLinear are never folded: onnxruntime needs them
+where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnxslim import ir
+from onnxslim.base import Context, Effect, Pass
+from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
+from onnxslim.shapes import Facts
+
+_KEPT = frozenset({"Constant", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+_GROWING = frozenset(
+    {"CenterCropPad", "Compress", "ConstantOfShape", "Einsum", "Expand", "EyeLike", "MatMul"}
+    | {"NonZero", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"}
+)
+"""Operators whose results can be far larger than their inputs: folded when the size is known."""
+_TENSOR_OVERHEAD = 16
+"""Bytes of an initializer besides its values and its name, about."""
+_CONSTANT_NODE = 32
+"""Bytes of a Constant node besides its tensor, about."""
+_LARGEST_CONE = 2000
+"""How many nodes are looked at to find what one value makes superfluous."""
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Replace nodes whose inputs are all constants by their values, unless the file would grow."""
+
+    name = "fold-constants"
+    effect = Effect.ROUNDING
+
+    max_bytes: int = 1 << 28
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Fold each graph, outermost first; values above `max_bytes` bytes are not computed."""
+        pinned = model.pinned()
+        return sum(
+            _Folding(model, graph, pinned, context, self.max_bytes).run()
+            for graph in list(model.graphs())
+        )
+
+
+class _Folding:
+    """Constant folding in one graph."""
+
+    def __init__(
+        self, model: Model, graph: Graph, pinned: frozenset[int], context: Context, max_bytes: int
+    ) -> None:
+        self.model, self.graph, self.pinned = model, graph, pinned
+        self.context, self.max_bytes = context, max_bytes
+        self.values: dict[Tensor, Array] = {}
+        self.dead: set[Node] = set()
+
+    def run(self) -> int:
+        nodes = self._foldable()
+        if not nodes:
+            return 0
+        self._evaluate(nodes, [t for node in nodes for t in node.outputs if not self._size(t)])
+        chosen = self._choose(nodes)
+        wanted = [t for node in chosen for t in self._needed(node) if t not in self.values]
+        self._evaluate([node for node in nodes if node in self.dead], wanted)
+        changes = sum(self._fold(node) for node in chosen)
+        if changes:
+            self.graph.compact()
+        return changes
+
+    # What can be folded
+
+    def _foldable(self) -> list[Node]:
+        """Return the nodes that depend on constants alone, in order."""
+        made: set[Tensor] = set()
+        found = []
+        for node in self.graph.nodes:
+            if node.operator in _KEPT or not ir.is_deterministic(node):
+                continue
+            if not all(isinstance(t, Constant) or not t.name or t in made for t in node.inputs):
+                continue
+            if not node.outputs or any(t.dtype == object for t in _constants(node)):
+                continue
+            reason = self._refusal(node)
+            if reason is not None:
+                self.context.decline(node, reason)
+                continue
+            found.append(node)
+            made.update(node.outputs)
+        return found
+
+    def _refusal(self, node: Node) -> str | None:
+        sizes = [self._size(tensor) for tensor in node.outputs if tensor.name]
+        if any(size is not None and size > self.max_bytes for size in sizes):
+            return f"its value would take more than {self.max_bytes} bytes"
+        if node.operator in _GROWING and None in sizes:
+            return "how large its value would be is not known"
+        return None
+
+    @property
+    def facts(self) -> Facts:
+        return self.context.facts(self.model)
+
+    def _size(self, tensor: Tensor) -> int | None:
+        """Return the bytes of a value, from the value itself or from its inferred type."""
+        if tensor in self.values:
+            return self.values[tensor].nbytes
+        shape, kind = self.facts.static(tensor), self.facts.elem_type(tensor)
+        if shape is None or not kind:
+            return None
+        count = 1
+        for dim in shape:
+            count *= dim
+        return count * ir.numpy_type(kind).itemsize
+
+    def _evaluate(self, nodes: list[Node], wanted: list[Tensor]) -> None:
+        wanted = [tensor for tensor in wanted if tensor.name]
+        if wanted:
+            self.values.update(self.context.evaluate(self.model, nodes, wanted))
+
+    # What pays
+
+    def _choose(self, nodes: list[Node]) -> list[Node]:
+        """Choose the nodes to replace, from the results towards their sources.
+
+        What is chosen takes all that only it needs along; where a value does not pay, the values
+        that it is made from are considered instead.
+        """
+        chosen = []
+        for node in reversed(nodes):
+            needed = self._needed(node)
+            if node in self.dead or not needed:
+                continue
+            sizes = [self._size(tensor) for tensor in needed]
+            if None in sizes:
+                self.context.decline(node, "onnxruntime cannot compute its value")
+                continue
+            cost = sum(self._cost(t, s) for t, s in zip(needed, sizes, strict=True) if s)
+            cone, freed = self._cone(node)
+            if cost > freed:
+                self.context.decline(node, f"the file would grow by {cost - freed} bytes")
+                continue
+            self.dead |= cone
+            chosen.append(node)
+        return chosen[::-1]
+
+    def _needed(self, node: Node) -> list[Tensor]:
+        """Return the outputs that something which stays reads."""
+        return [
+            tensor
+            for tensor in node.outputs
+            if id(tensor) in self.pinned
+            or any(reader not in self.dead or reader is node for reader in tensor.outputs)
+        ]
+
+    def _cost(self, tensor: Tensor, size: int) -> int:
+        node = _CONSTANT_NODE if id(tensor) in self.pinned else 0
+        return size + node + _TENSOR_OVERHEAD + len(tensor.name)
+
+    def _cone(self, node: Node) -> tuple[set[Node], int]:
+        """Return the nodes that only *node* needs, itself included, and the bytes they free."""
+        cone, queue, freed, seen = {node}, [node], 0, set[Tensor]()
+        while queue and len(cone) < _LARGEST_CONE:
+            current = queue.pop()
+            freed += ir.node_bytes(current)
+            for tensor in current.inputs:
+                if tensor in seen or not self._only_for(tensor, cone):
+                    continue
+                source = ir.producer(tensor)
+                if source is None:
+                    seen.add(tensor)
+                    freed += _tensor_bytes(tensor)
+                elif all(self._only_for(output, cone) for output in source.outputs):
+                    seen.add(tensor)
+                    cone.add(source)
+                    queue.append(source)
+        return cone, freed
+
+    def _only_for(self, tensor: Tensor, cone: set[Node]) -> bool:
+        return id(tensor) not in self.pinned and all(
+            reader in cone or reader in self.dead for reader in tensor.outputs
+        )
+
+    # Folding
+
+    def _fold(self, node: Node) -> int:
+        """Turn the needed outputs of *node* into constants and let go of the rest."""
+        needed = [tensor for tensor in node.outputs if tensor.outputs or id(tensor) in self.pinned]
+        if not all(tensor in self.values for tensor in needed):
+            self.context.decline(node, "onnxruntime cannot compute its value")
+            return 0
+        for tensor in needed:
+            constant = ir.constant(tensor.name, self.values[tensor])
+            if id(tensor) in self.pinned:
+                self._compute_by_constant_node(node, tensor, constant)
+            else:
+                ir.replace_uses(tensor, constant)
+        ir.erase([node], self.pinned)
+        return 1
+
+    def _compute_by_constant_node(self, node: Node, tensor: Tensor, value: Constant) -> None:
+        """A graph output stays the output of a node, now one without inputs."""
+        made = Node("Constant", node.name, {"value": value}, [], [])
+        made.graph = self.graph
+        node.outputs[[t is tensor for t in node.outputs].index(True)] = ir.absent()
+        made.outputs.append(tensor)
+        tensor.to_constant(value.values)
+        self.graph.nodes = [
+            item for old in self.graph.nodes for item in ((made, old) if old is node else (old,))
+        ]
+
+
+def _constants(node: Node) -> Iterator[Constant]:
+    return (tensor for tensor in node.inputs if isinstance(tensor, Constant))
+
+
+def _tensor_bytes(tensor: Tensor) -> int:
+    if not isinstance(tensor, Constant):
+        return 0
+    return tensor.nbytes + len(tensor.name) + _TENSOR_OVERHEAD // 2

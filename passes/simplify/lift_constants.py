@@ -1,0 +1,43 @@
+"""Constant nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxslim import ir
+from onnxslim.base import Context, Effect, Pass
+from onnxslim.ir import Constant, Graph, Model
+
+
+def free_initializers(model: Model) -> str | None:
+    """Ask for a file format in which initializers need not be inputs."""
+    if model.ir_version >= 4:
+        return None
+    return f"IR version {model.ir_version} wants every initializer among the inputs"
+
+
+@dataclass(frozen=True)
+class LiftConstants(Pass):
+    """Store Constant nodes as initializers, which take fewer bytes."""
+
+    name = "lift-constants"
+    effect = Effect.EXACT
+    preconditions = (free_initializers,)
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Detach each Constant node from its tensor; export then declares the tensor."""
+        pinned = model.pinned()
+        return sum(_lift(graph, pinned) for graph in list(ir.walk(model.graph)))
+
+
+def _lift(graph: Graph, pinned: frozenset[int]) -> int:
+    count = 0
+    for node in graph.nodes:
+        tensor = node.outputs[0] if node.outputs else None
+        constant = node.operator == "Constant" and isinstance(tensor, Constant)
+        if constant and id(tensor) not in pinned and tensor.outputs:
+            list.clear(tensor.inputs)
+            node.erased = True
+            count += 1
+    graph.compact()
+    return count

@@ -1,0 +1,88 @@
+"""Common subexpressions."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from onnxslim import ir
+from onnxslim.base import Context, Effect, Pass
+from onnxslim.errors import Declined
+from onnxslim.ir import Constant, Graph, Model, Node, Opaque
+
+
+@dataclass(frozen=True)
+class MergeDuplicateNodes(Pass):
+    """Compute only once what several nodes compute from the same inputs."""
+
+    name = "merge-duplicate-nodes"
+    effect = Effect.EXACT
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Number values in topological order; bodies may reuse what surrounds them."""
+        pinned = model.pinned()
+        return sum(_merge(root, {}, pinned, context) for root in (model.graph, *model.functions))
+
+
+Known = dict[Hashable, Node]
+
+
+def _merge(graph: Graph, outer: Known, pinned: frozenset[int], context: Context) -> int:
+    known, changes = dict(outer), 0
+    for node in graph.nodes:
+        for inner in node.subgraphs():
+            changes += _merge(inner, known, pinned, context)
+        if not node.inputs or not ir.is_deterministic(node) or node.operator == "Constant":
+            continue
+        twin = known.setdefault(_key(node), node)
+        if twin is not node and _covers(twin, node, pinned):
+            try:
+                _redirect(node, twin, graph, pinned)
+                changes += 1
+            except Declined as verdict:
+                context.decline(node, str(verdict))
+    graph.compact()
+    return changes
+
+
+def _redirect(node: Node, twin: Node, graph: Graph, pinned: frozenset[int]) -> None:
+    """Let the readers of *node* read *twin*; nothing changes when one output declines."""
+    pairs = [(a, b) for a, b in zip(node.outputs, twin.outputs, strict=False) if a.name]
+    outputs = [a for a, _ in pairs if id(a) in pinned]
+    if len(outputs) > 1:
+        raise Declined("several outputs of the node are graph outputs")
+    for mine, other in sorted(pairs, key=lambda pair: id(pair[0]) not in pinned):
+        ir.substitute(mine, other, graph, pinned)
+    ir.erase([node], pinned)
+
+
+def _covers(twin: Node, node: Node, pinned: frozenset[int]) -> bool:
+    """Say whether *twin* has every output that somebody reads from *node*."""
+    return all(
+        (i < len(twin.outputs) and twin.outputs[i].name)
+        or not (tensor.outputs or id(tensor) in pinned)
+        for i, tensor in enumerate(node.outputs)
+    )
+
+
+def _key(node: Node) -> Hashable:
+    attrs = tuple(sorted((name, _frozen(value)) for name, value in node.attrs.items()))
+    inputs = tuple(tensor if tensor.name else None for tensor in node.inputs)
+    return node.operator, inputs, attrs
+
+
+def _frozen(value: Any) -> Hashable:
+    """Return a hashable stand-in that is equal for equal attributes only, bit for bit."""
+    if isinstance(value, Opaque):
+        return "proto", value.proto.SerializeToString(deterministic=True)
+    if isinstance(value, Constant):
+        values = value.values
+        content = repr(values.tolist()) if values.dtype == object else values.tobytes()
+        return "tensor", value.elem_type, value.shape, content
+    if isinstance(value, float):
+        return "float", struct.pack("d", value)
+    if isinstance(value, (list, tuple)):
+        return "list", tuple(map(_frozen, value))
+    return type(value).__name__, value

@@ -1,0 +1,15 @@
+from pathlib import Path
+
+import pytest
+
+if not (Path(__file__).parents[1] / "onnxslim" / "passes").is_dir():
+    raise pytest.UsageError(
+        "onnxslim/passes must be a symlink to ../passes. Git on Windows makes one only in "
+        "Developer Mode: switch that on, run `git config core.symlinks true`, check out again."
+    )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/golden anew from this run"
+    )

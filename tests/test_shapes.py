@@ -1,0 +1,209 @@
+"""What is said of a tensor holds whenever the model runs."""
+
+import time
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+
+from onnxslim.ir import Constant, Model, Tensor, constant
+from onnxslim.shapes import Facts, infer
+
+
+def load(body: str, inputs: str = "float[N, 4] x", outputs: str = "y", opset: int = 21) -> Model:
+    text = f"""<ir_version: 10, opset_import: ["" : {opset}]> g ({inputs}) => ({outputs}) {body}"""
+    return Model.from_proto(parser.parse_model(text))
+
+
+def tensors(model: Model) -> dict[str, Tensor]:
+    """Return the tensors of all graphs by name."""
+    found: dict[str, Tensor] = {}
+    for graph in model.graphs():
+        found.update((t.name, t) for t in graph.inputs)
+        for node in graph.nodes:
+            found.update((t.name, t) for t in (*node.inputs, *node.outputs))
+    return found
+
+
+def shape_of(model: Model, name: str = "y") -> tuple[object, ...] | None:
+    return infer(model).shape(tensors(model)[name])
+
+
+# What is known ------------------------------------------------------------------------------------
+
+
+def test_facts_about_a_tensor() -> None:
+    model = load("{ y = Transpose(x) z = Relu(w) }", "float[N, 4] x, int32[3, 2] w", "y, z")
+    facts, named = infer(model), tensors(model)
+    assert facts.shape(named["y"]) == (4, "N")
+    assert facts.rank(named["y"]) == 2
+    assert facts.static(named["y"]) is None
+    assert facts.static(named["z"]) == (3, 2)
+    assert facts.elem_type(named["y"]) == TensorProto.FLOAT
+    assert facts.elem_type(named["z"]) == TensorProto.INT32
+
+
+def test_a_constant_answers_for_itself() -> None:
+    facts, made = Facts(), constant("c", np.zeros((2, 0), np.float16))
+    assert facts.shape(made) == facts.static(made) == (2, 0)
+    assert facts.elem_type(made) == TensorProto.FLOAT16
+
+
+def test_a_tensor_made_later_is_unknown() -> None:
+    model = load("{ y = Relu(x) }")
+    facts = infer(model)
+    stranger = tensors(load("{ y = Relu(x) }"))["y"]
+    assert facts.shape(stranger) is None
+    assert facts.rank(stranger) is None
+    assert facts.static(stranger) is None
+
+
+def test_tensors_of_sibling_graphs_are_told_apart_though_they_share_names() -> None:
+    model = load("""{
+        y = If(c) <
+            then_branch = t () => (r) { s = Transpose(x) r = Relu(s) },
+            else_branch = e () => (r) { s = Relu(x) r = Transpose(s) }
+        >
+    }""", "bool c, float[N, 4] x")  # fmt: skip
+    facts, node = infer(model), model.graph.nodes[0]
+    inner = [graph.nodes[0].outputs[0] for graph in node.subgraphs()]
+    assert [facts.shape(tensor) for tensor in inner] == [(4, "N"), ("N", 4)]
+    assert facts.shape(node.outputs[0]) == (4, "N")
+
+
+def test_constants_in_front_of_an_old_model_do_not_shift_the_facts() -> None:
+    model = load("{ z = Transpose(x) y = Relu(z) }", opset=8)
+    proto = model.proto()
+    proto.ir_version = 3
+    model = Model.from_proto(proto)
+    relu = model.graph.nodes[1]
+    relu.op = "Add"
+    relu.inputs.append(constant("one", np.ones(1, np.float32)))
+    assert shape_of(model) == (4, "N")
+
+
+# What is not believed -----------------------------------------------------------------------------
+
+
+def test_a_stale_declaration_is_not_believed() -> None:
+    model = load("{ z = Transpose(x) y = Relu(z) }", outputs="float[9, 9] y")
+    proto = model.proto()
+    proto.graph.value_info.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [7, 7]))
+    model = Model.from_proto(proto)
+    assert shape_of(model, "z") == shape_of(model, "y") == (4, "N")
+
+
+def test_a_stale_declaration_in_a_subgraph_is_not_believed() -> None:
+    model = load("""{
+        y = Loop(n, c, x) <body = b (int64 i, bool d, float[3] v) => (bool e, float[3] w) {
+            e = Identity(d)
+            w = Concat<axis = 0>(v, v)
+        }>
+    }""", "int64 n, bool c, float[3] x")  # fmt: skip
+    assert shape_of(model, "v") != (3,)
+    assert shape_of(model, "w") != (3,)
+    assert shape_of(model, "y") != (3,)
+
+
+@pytest.mark.parametrize("inputs", ["float[N] x, float[N] w", "float[N, N] x, float[N] w"])
+def test_one_name_on_two_input_dimensions_proves_nothing(inputs: str) -> None:
+    model = load("{ y = Relu(x) z = Relu(w) }", inputs, "y, z")
+    y, z = shape_of(model, "y"), shape_of(model, "z")
+    assert y is not None
+    assert z is not None
+    assert len({*y, *z}) == len(y) + len(z)
+
+
+def test_names_stay_as_they_are_where_they_occur_once() -> None:
+    assert shape_of(load("{ y = Relu(x) }", "float[batch, 4] x")) == ("batch", 4)
+
+
+def test_a_name_that_looks_like_one_of_ours_is_kept_apart() -> None:
+    model = load("{ y = Relu(x) z = Relu(w) }", "float[N, M] x, float[N] w, float[K] v", "y, z")
+    proto = model.proto()
+    proto.graph.input[2].type.tensor_type.shape.dim[0].dim_param = "N@x"
+    model = Model.from_proto(proto)
+    assert shape_of(model, "v") != (shape_of(model, "y") or ())[:1]
+
+
+def test_a_negative_dimension_is_an_unknown_one() -> None:
+    proto = load("{ y = Relu(x) }").proto()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    shape = shape_of(Model.from_proto(proto))
+    assert shape is not None
+    assert not isinstance(shape[0], int)
+    assert shape[1] == 4
+
+
+def test_an_initializer_that_may_be_overridden_is_no_constant() -> None:
+    proto = load("{ y = Reshape(x, s) }", "float[2, 6] x, int64[2] s").proto()
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([3, 4]), "s"))
+    free = Model.from_proto(proto)
+    assert infer(free).static(tensors(free)["y"]) is None
+    proto.ir_version, proto.opset_import[0].version = 3, 8
+    fixed = Model.from_proto(proto)
+    assert infer(fixed).static(tensors(fixed)["y"]) == (3, 4)
+
+
+def test_a_large_weight_that_lies_elsewhere_still_has_a_shape() -> None:
+    weight = numpy_helper.from_array(np.zeros((4, 300), np.float32), "w")
+    proto = load("{ y = MatMul(x, w) }").proto()
+    proto.graph.initializer.append(weight)
+    assert shape_of(Model.from_proto(proto)) == ("N", 300)
+
+
+def test_a_sparse_initializer_has_the_shape_of_what_it_stands_for() -> None:
+    proto = load("{ y = Add(x, w) }").proto()
+    proto.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(
+            numpy_helper.from_array(np.ones(2, np.float32), "w"),
+            numpy_helper.from_array(np.arange(2)),
+            [4],
+        )
+    )
+    model = Model.from_proto(proto)
+    assert infer(model).static(tensors(model)["w"]) == (4,)
+
+
+# What ONNX does not know --------------------------------------------------------------------------
+
+
+def test_an_opset_from_the_future_leaves_the_inputs_known() -> None:
+    proto = load("{ y = Relu(x) }").proto()
+    proto.opset_import[0].version = 999
+    assert shape_of(Model.from_proto(proto), "x") == ("N", 4)
+
+
+def test_an_operator_of_a_domain_that_is_not_imported_hides_only_what_depends_on_it() -> None:
+    proto = load("{ z = Relu(x) y = Relu(x) }", outputs="y, z").proto()
+    proto.graph.node[0].domain = "com.microsoft"
+    assert shape_of(Model.from_proto(proto)) == ("N", 4)
+
+
+def test_function_bodies_are_not_looked_at() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 21, "local" : 1]>
+    g (float[N] x) => (y) { y = local.twice(x) }
+    <domain: "local", opset_import: ["" : 21]> twice (p) => (q) { q = Add(p, p) }
+    """
+    model = Model.from_proto(parser.parse_model(text))
+    assert shape_of(model) == ("N",)
+    assert shape_of(model, "q") is None
+
+
+@pytest.mark.slow
+def test_time_grows_with_the_number_of_nodes() -> None:
+    def seconds(count: int) -> float:
+        links = [f"t{i + 1} = Relu(t{i})" for i in range(count)]
+        model = load("{" + "\n".join(links) + "}", "float[N] t0", f"t{count}")
+        start = time.process_time()
+        infer(model)
+        return time.process_time() - start
+
+    assert seconds(40_000) < 8 * max(seconds(10_000), 0.1)
+
+
+def test_a_constant_node_is_a_constant() -> None:
+    model = load("{ c = Constant<value = int64[2] {3, 4}>() y = Reshape(x, c) }", "float[N] x")
+    assert isinstance(tensors(model)["c"], Constant)
+    assert infer(model).static(tensors(model)["y"]) == (3, 4)
