@@ -50,6 +50,11 @@ class InputSpec:
     low: int | None = None
     high: int | None = None
     """Range of integers that index something: ``low <= value < high``."""
+    nan: bool = False
+    """Whether NaN means something to the model."""
+
+
+_NAN_READERS = ("IsNaN", "Imputer", "TreeEnsemble")
 
 
 def input_specs(proto: onnx.ModelProto) -> list[InputSpec]:
@@ -59,10 +64,11 @@ def input_specs(proto: onnx.ModelProto) -> list[InputSpec]:
     """
     given = {tensor.name for tensor in proto.graph.initializer}
     given.update(sparse.values.name for sparse in proto.graph.sparse_initializer)
-    return [_spec(info) for info in proto.graph.input if info.name not in given]
+    nan = any(node.op_type.startswith(_NAN_READERS) for node in proto.graph.node)
+    return [_spec(info, nan) for info in proto.graph.input if info.name not in given]
 
 
-def _spec(info: onnx.ValueInfoProto) -> InputSpec:
+def _spec(info: onnx.ValueInfoProto, nan: bool) -> InputSpec:
     kinds, declared = list[str](), info.type
     kind = declared.WhichOneof("value")
     while kind in ("optional_type", "sequence_type"):
@@ -72,7 +78,7 @@ def _spec(info: onnx.ValueInfoProto) -> InputSpec:
     if kind not in (None, "tensor_type"):
         kinds.append(kind.removesuffix("_type"))
     elem, shape = _tensor_type(declared)
-    return InputSpec(info.name, elem, shape, " ".join(kinds) or "tensor")
+    return InputSpec(info.name, elem, shape, " ".join(kinds) or "tensor", nan=nan)
 
 
 def _tensor_type(declared: TypeProto) -> tuple[int, tuple[Dim, ...] | None]:
@@ -147,7 +153,7 @@ def _checked_tensor(value: Any, spec: InputSpec) -> Array:
         raise DataError(
             f"input {spec.name!r} has shape {_show(array.shape)}, the model wants {_show(declared)}"
         )
-    if _is_float(array.dtype) and np.isnan(array).any():
+    if not spec.nan and _is_float(array.dtype) and np.isnan(array).any():
         raise DataError(f"input {spec.name!r} holds NaN; remove or replace such values")
     return array
 
@@ -528,18 +534,25 @@ class _Draw:
         if elem == TensorProto.BOOL:
             return np.asarray(self.random.random(shape) < 0.5)
         if _is_integer(dtype):
-            return np.asarray(self.random.integers(*self.range(spec), shape)).astype(dtype)
+            return self.integers(spec, shape).astype(dtype)
         return self.floats(shape).astype(dtype)
 
-    def range(self, spec: InputSpec) -> tuple[int, int]:
+    def integers(self, spec: InputSpec, shape: tuple[int, ...]) -> Array:
+        """Draw from the declared range, else what suits masks, flags and bytes."""
         style = self.number % 3
-        if spec.low is None and spec.high is None and spec.elem_type in _BYTES and style != 1:
-            return (0, 256) if spec.elem_type == TensorProto.UINT8 else (-128, 128)
-        low = spec.low or 0
-        default = (low + 3, low + 2, low + 2)[style]
-        if style == 1 and spec.high is None:
-            low = max(low, 1)
-        return low, max(low + 1, spec.high if spec.high is not None else default)
+        if spec.low is not None or spec.high is not None:
+            low = spec.low or 0
+            high = low + 3 if spec.high is None else max(spec.high, low + 1)
+        elif spec.elem_type in _BYTES and style != 1:
+            low, high = (0, 256) if spec.elem_type == TensorProto.UINT8 else (-128, 128)
+        elif shape and (
+            style == 0 or "mask" in spec.name.lower()
+        ):  # ones, then padding: a row without any one is no fair question
+            lengths = self.random.integers(1, shape[-1] + 1, (*shape[:-1], 1))
+            return np.asarray(np.arange(shape[-1]) < lengths).astype(np.int64)
+        else:
+            low, high = (1, 2) if style < 2 else (0, 3)
+        return np.asarray(self.random.integers(low, high, shape))
 
     def floats(self, shape: tuple[int, ...]) -> Array:
         style = self.number % 3

@@ -8,7 +8,7 @@ of what nobody needs any more, and decline, with a reason, what they must not do
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -141,6 +141,9 @@ class _Sweep:
         new = Builder(self.names, self.graph)
         try:
             found.require(found.private, "an inner result is read elsewhere too")
+            _must_be_fixed(found.nodes)
+            together = all(node.graph is self.graph for node in found.nodes)
+            found.require(together, "a part of it stands in an outer graph")
             if any(tensor.outputs for tensor in found.root.outputs[1:]):
                 raise Declined("another output of the node is read as well")
             result = self.step.rewrite(new, found)
@@ -159,12 +162,16 @@ class _Sweep:
         target = found.root.outputs[0]
         source = ir.producer(result)
         if source is not None and any(source is node for node in new.nodes):
-            list.clear(target.inputs)
             found.root.outputs[0] = ir.absent()
             source.outputs[[t is result for t in source.outputs].index(True)] = target
         else:
             ir.substitute(target, result, self.graph, self.pinned)
         ir.erase(found.nodes, self.pinned)
+
+
+def _must_be_fixed(nodes: Iterable[Node]) -> None:
+    if any(map(ir.has_parameters, nodes)):
+        raise Declined("an attribute is set by the caller of the function")
 
 
 def _must_not_grow(new: Builder, found: Match) -> None:
@@ -226,6 +233,7 @@ class BypassPass(Pass):
     def _try(self, rule: Rule, site: Site, context: Context) -> bool:
         node = site.node
         try:
+            _must_be_fixed([node])
             same = rule(site)
             if same is None or not all(map(site.unused, range(1, len(node.outputs)))):
                 return False

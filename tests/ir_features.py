@@ -277,7 +277,6 @@ def quantization_annotation() -> ModelProto:
     made.graph.initializer.append(floats("scale"))
     note = made.graph.quantization_annotation.add(tensor_name="x")
     note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="scale")
-    props(note)
     return made
 
 

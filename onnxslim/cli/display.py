@@ -16,6 +16,7 @@ from onnxslim import cost, pipeline, registry, shapes
 from onnxslim.cost import Stats
 from onnxslim.ir import Model
 from onnxslim.pipeline import Report
+from onnxslim.recipes import RECIPES
 
 _PLAIN_WIDTH = 100
 _PLAIN_INTERVAL = 2.0
@@ -86,7 +87,7 @@ class Display:
             effect = kind.effect.name.lower()
             table.add_row(name, effect, registry.help_line(kind), ", ".join(listed) or "-")
         self.out.print(table)
-        for name, spec in registry.RECIPES.items():
+        for name, spec in RECIPES.items():
             self.out.print(f"\nrecipe {name}: {spec}", markup=False)
 
     def models(self, paths: Sequence[Path]) -> None:

@@ -14,11 +14,11 @@ from onnxslim.ir.graph import (
     constant,
 )
 from onnxslim.ir.model import Model, Names, fix_input_shapes
-from onnxslim.ir.operators import is_deterministic, is_inference_dropout
+from onnxslim.ir.operators import has_parameters, is_deterministic, is_inference_dropout
+from onnxslim.ir.sizes import constant_node_bytes, initializer_bytes, node_bytes, raw_bytes
 from onnxslim.ir.surgery import (
     erase,
     is_used,
-    node_bytes,
     producer,
     release,
     replace_uses,
@@ -43,15 +43,19 @@ __all__ = [
     "Variable",
     "absent",
     "constant",
+    "constant_node_bytes",
     "elem_type",
     "erase",
     "fix_input_shapes",
+    "has_parameters",
+    "initializer_bytes",
     "is_deterministic",
     "is_inference_dropout",
     "is_used",
     "node_bytes",
     "numpy_type",
     "producer",
+    "raw_bytes",
     "release",
     "replace_file",
     "replace_uses",

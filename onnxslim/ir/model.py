@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 
 from onnxslim.errors import InputError, ModelError
-from onnxslim.ir import serde, weights
-from onnxslim.ir.graph import Constant, Graph, Node, Variable
+from onnxslim.ir import serde, weights, wire
+from onnxslim.ir.graph import Constant, Graph, Node, Variable, adopt
 from onnxslim.ir.surgery import sort, walk
 from onnxslim.ir.weights import Store
 
@@ -86,7 +86,7 @@ class Model:
         pieces = weights.pieces(self.skeleton(), self.store)
         if sum(map(len, pieces)) >= weights.LARGEST_FILE:
             raise ModelError("the model is over 2 GiB; save it to a file instead")
-        return b"".join(memoryview(piece) for piece in pieces)
+        return b"".join(map(wire.view, pieces))
 
     def save(self, path: str | os.PathLike[str], external: bool | None = None) -> None:
         """Write to *path* atomically; *external* moves weights to ``NAME.data`` beside it.
@@ -129,6 +129,9 @@ class Model:
             taken = {t.name for graph in self.graphs() for t in (*graph.inputs, *graph.outputs)}
             for graph in self.graphs():
                 taken.update(tensor.name for tensor in graph.initializers)
+                taken |= graph.value_info.keys() | graph.undefined_info
+                notes = graph.source.quantization_annotation if graph.source else ()
+                taken.update(note.tensor_name for note in notes)
                 for node in graph.nodes:
                     taken.update(t.name for t in node.inputs)
                     taken.update(t.name for t in node.outputs)
@@ -171,7 +174,9 @@ class Model:
         return sum(sort(root) for root in (self.graph, *self.functions)) > 0
 
     def compact(self) -> None:
-        """Forget what passes erased."""
+        """Forget what passes erased, and take in what they made."""
+        for root in (self.graph, *self.functions):
+            adopt(root)
         for graph in list(self.graphs()):
             graph.compact()
 

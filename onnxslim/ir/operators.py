@@ -5,7 +5,7 @@ Everything that treats two equal calls as one, or a call on constants as a const
 
 from __future__ import annotations
 
-from onnxslim.ir.graph import STANDARD_DOMAINS, Node
+from onnxslim.ir.graph import STANDARD_DOMAINS, Node, Opaque
 
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -26,6 +26,11 @@ def is_deterministic(node: Node) -> bool:
     if node.operator in _RANDOM or any(True for _ in node.subgraphs()):
         return False
     return node.operator != "Dropout" or is_inference_dropout(node)
+
+
+def has_parameters(node: Node) -> bool:
+    """Say whether the caller of the local function around *node* sets one of its attributes."""
+    return any(isinstance(v, Opaque) and bool(v.proto.ref_attr_name) for v in node.attrs.values())
 
 
 def is_inference_dropout(node: Node) -> bool:

@@ -20,7 +20,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoPro
 
 from onnxslim.errors import ModelError
 from onnxslim.ir import graph as g
-from onnxslim.ir import weights
+from onnxslim.ir import weights, wire
 from onnxslim.ir.graph import Constant, Function, Graph, Node, Opaque, Tensor, Variable
 from onnxslim.ir.surgery import walk
 from onnxslim.ir.weights import Store, Weight
@@ -62,6 +62,7 @@ def _shell(message: Any, without: tuple[str, ...]) -> Any:
             getattr(shell, field.name).extend(value)
         else:
             getattr(shell, field.name).CopyFrom(value)
+    shell.MergeFromString(wire.unknown(message))
     return shell
 
 
@@ -164,7 +165,7 @@ class Importer:
         outer: Lookup,
     ) -> None:
         for proto in protos:  # before any subgraph, which may read what comes later
-            value = self._constant_value(proto)
+            value = self._constant_value(proto) if proto.op_type == "Constant" else None
             for name in proto.output:
                 if not name or name in local:
                     continue
@@ -182,11 +183,11 @@ class Importer:
             return local.get(name) or outer(name)
 
         def read(name: str) -> Tensor:
-            if not name:
-                return Variable("")
-            found = find(name)
+            found = local.get(name)
             if found is None:
-                found = local[name] = Variable(name)
+                if not name:
+                    return Variable("")
+                found = outer(name) or local.setdefault(name, Variable(name))
             return found
 
         for proto in protos:
@@ -203,7 +204,8 @@ class Importer:
         node = Node.__new__(Node)
         inputs = g.linked(node, "outputs", map(read, proto.input))
         outputs = [local[name] if name else Variable("") for name in proto.output]
-        node.__dict__.update(
+        g.put(
+            node,
             op=proto.op_type,
             name=proto.name,
             domain=proto.domain if proto.HasField("domain") else None,
@@ -214,22 +216,22 @@ class Importer:
             inputs=inputs,
             outputs=g.linked(node, "inputs", outputs),
         )
-        if any(a.HasField("g") or a.graphs for a in proto.attribute):
-            node.attrs = {
-                a.name: self._graphs(a, graph, find) if a.HasField("g") or a.graphs
-                else g.decode(a, self.store)
-                for a in proto.attribute
-            }  # fmt: skip
+        for attribute in proto.attribute:
+            if attribute.HasField("g") or attribute.graphs:
+                node.attrs = {a.name: self._attribute(a, graph, find) for a in proto.attribute}
+                break
         return node
 
-    def _graphs(self, attribute: AttributeProto, around: Graph, find: Lookup) -> Any:
+    def _attribute(self, attribute: AttributeProto, around: Graph, find: Lookup) -> Any:
         if attribute.HasField("g"):
             return self.graph(attribute.g, around.opsets, find)
-        return [self.graph(proto, around.opsets, find) for proto in attribute.graphs]
+        if attribute.graphs:
+            return [self.graph(proto, around.opsets, find) for proto in attribute.graphs]
+        return g.decode(attribute, self.store)
 
     def _constant_value(self, proto: NodeProto) -> Any:
         """Return the value of a Constant node that can be read here and now, else None."""
-        if proto.op_type != "Constant" or proto.domain not in g.STANDARD_DOMAINS:
+        if proto.domain not in g.STANDARD_DOMAINS:
             return None
         if len(proto.attribute) != 1 or (proto.domain, "Constant") in self.called:
             return None
@@ -244,21 +246,22 @@ class Importer:
 
 def _declared(variable: Any, info: ValueInfoProto) -> Any:
     """Give *variable* the type that *info* declares, and remember both."""
-    kind = info.type.WhichOneof("value")
-    variable.type = kind or "tensor_type"
+    kind, dtype, shape = info.type.WhichOneof("value"), None, None
     if kind in ("tensor_type", "sparse_tensor_type"):
         declared = getattr(info.type, kind)
-        if declared.elem_type:
-            variable.dtype = weights.numpy_type(declared.elem_type)
+        if declared.elem_type in weights.KNOWN_TYPES:
+            dtype = weights.numpy_type(declared.elem_type)
         if declared.HasField("shape"):
-            variable.shape = [_dimension(d) for d in declared.shape.dim]
-    variable.source, variable.seen = info, _snapshot(variable)
+            shape = [dim.dim_value or _dimension(dim) for dim in declared.shape.dim]
+    kind = kind or "tensor_type"
+    seen = dtype, None if shape is None else tuple(shape), kind
+    g.put(variable, dtype=dtype, shape=shape, type=kind, source=info, seen=seen)
     return variable
 
 
 def _dimension(dim: Any) -> int | str | None:
     if dim.HasField("dim_value"):
-        return int(dim.dim_value)
+        return 0
     return str(dim.dim_param) if dim.HasField("dim_param") else None
 
 
@@ -303,7 +306,7 @@ class Exporter:
             made = []
         for node in graph.nodes:
             if not node.erased:
-                self._node(node, proto.node.add(), graph)
+                self.node(node, proto.node.add(), graph)
         self._initializers(graph, proto, made)
         self._interface(graph, proto)
         self._value_info(graph, proto)
@@ -376,7 +379,7 @@ class Exporter:
         proto.node.extend(self._constant_node(c) for c in self.made.get(function, []))
         for node in function.nodes:
             if not node.erased:
-                self._node(node, proto.node.add(), function)
+                self.node(node, proto.node.add(), function)
         inputs = [tensor.name for tensor in function.inputs]
         outputs = [tensor.name for tensor in function.outputs]
         for field, names in ((proto.input, inputs), (proto.output, outputs)):
@@ -406,7 +409,8 @@ class Exporter:
             renamed.ClearField("name")
         return renamed
 
-    def _node(self, node: Node, proto: NodeProto, graph: Graph) -> None:
+    def node(self, node: Node, proto: NodeProto, graph: Graph) -> None:
+        """Write *node*, which belongs to *graph*, to the empty *proto*."""
         source = node.source
         if source is not None:
             proto.CopyFrom(source)

@@ -19,7 +19,7 @@ def walk(graph: Graph) -> Iterator[Graph]:
     for current in queue:
         yield current
         for node in current.nodes:
-            if not node.erased:
+            if node._attrs and not node.erased:
                 queue.extend(node.subgraphs())
 
 
@@ -141,18 +141,6 @@ def _detach_subgraph(graph: Graph) -> list[Tensor]:
 def is_used(node: Node, pinned: frozenset[int]) -> bool:
     """Say whether anybody reads an output of *node*."""
     return any(tensor.outputs or id(tensor) in pinned for tensor in node.outputs)
-
-
-def node_bytes(node: Node) -> int:
-    """Return about how many bytes *node* takes in the file, weights in attributes included."""
-    if node.source is not None:
-        size = node.source.ByteSize() + 2
-    else:
-        names = (tensor.name for tensor in (*node.inputs, *node.outputs))
-        size = sum(len(name) + 2 for name in names) + len(node.op) + len(node.name or "") + 6
-    if node.operator == "Constant" and isinstance(node.outputs[0], Constant):
-        size = max(size, node.outputs[0].nbytes + len(node.outputs[0].name))
-    return size
 
 
 def captured(graph: Graph) -> dict[Node, list[Tensor]]:

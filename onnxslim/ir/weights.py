@@ -39,6 +39,13 @@ LARGEST_FILE = 2**31 - 2**20
 _ALIGNMENT, _ALIGN_FROM = 64, 1 << 16
 KNOWN_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 """Element types that this release of onnx can decode."""
+_PACKED = {
+    number: width
+    for name, number in TensorProto.DataType.items()
+    for width, packed in ((2, "INT2"), (4, "INT4"), (4, "FLOAT4"), (6, "FLOAT6"))
+    if name.removeprefix("U").startswith(packed)
+}
+"""Bits of the element types that share bytes."""
 
 
 @functools.cache
@@ -58,12 +65,9 @@ def elem_type(dtype: npt.DTypeLike) -> int:
 
 def bits(elem: int) -> int:
     """Return how many bits an element takes in a file; strings count one byte."""
-    whole = 8 if elem == TensorProto.STRING else 8 * numpy_type(elem).itemsize
-    name = TensorProto.DataType.Name(elem)
-    for prefix, width in (("INT4", 4), ("FLOAT4", 4), ("INT2", 2), ("FLOAT6", 6)):
-        if name.removeprefix("U").startswith(prefix):
-            return width
-    return whole
+    if elem in _PACKED:
+        return _PACKED[elem]
+    return 8 if elem == TensorProto.STRING else 8 * numpy_type(elem).itemsize
 
 
 class Store:
@@ -180,7 +184,8 @@ class _Spool:
     """An unlinked temporary file, mapped once: every map of its own would cost a descriptor."""
 
     def __init__(self, size: int) -> None:
-        self.file, self.end = tempfile.TemporaryFile(prefix="onnxslim-", buffering=0), 0
+        self.file = tempfile.TemporaryFile(prefix="onnxslim-", buffering=0)  # noqa: SIM115
+        self.end = 0
         self.file.truncate(size)  # a hole: takes no space until written
         self.bytes = np.asarray(np.memmap(self.file, np.uint8, "r", shape=(size,)))
 
@@ -245,7 +250,7 @@ def read(path: Path, store: Store) -> ModelProto:
     if not len(buffer):
         raise ModelError(f"{path} is empty")
     try:
-        skeleton = ModelProto.FromString(wire.deflate(memoryview(buffer), store.keep))
+        skeleton = ModelProto.FromString(wire.deflate(buffer.data, store.keep))
     except Exception as error:
         reason = str(error) if isinstance(error, ModelError) else "not an ONNX model"
         raise ModelError(f"{path}: {reason}; export it again, or check the download") from error
@@ -404,7 +409,7 @@ def replace(path: Path, content: Iterable[bytes | memoryview | Buffer]) -> None:
     try:
         with os.fdopen(handle, "wb", buffering=1 << 20) as file:
             for piece in content:
-                file.write(memoryview(piece))
+                file.write(wire.view(piece))
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -452,8 +457,8 @@ def _data_file(path: Path, content: list[bytes | Buffer]) -> Path:
         return plain_name
     wanted, present = hashlib.sha256(), hashlib.sha256()
     for piece in content:
-        wanted.update(memoryview(piece))
-    present.update(memoryview(_mapped(plain_name)))
+        wanted.update(wire.view(piece))
+    present.update(_mapped(plain_name).data)
     if wanted.digest() == present.digest():
         return plain_name
     return path.with_name(f"{path.name}.{wanted.hexdigest()[:8]}.data")
@@ -464,7 +469,7 @@ def _data_files_of(path: Path) -> set[Path]:
     if not path.is_file():
         return set()
     try:
-        skeleton = ModelProto.FromString(wire.deflate(memoryview(_mapped(path)), lambda _: "0"))
+        skeleton = ModelProto.FromString(wire.deflate(_mapped(path).data, lambda _: "0"))
     except Exception:
         return set()
     names = {

@@ -11,10 +11,11 @@ Source: Protocol Buffers encoding (varints, length-delimited fields); field numb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.unknown_fields import UnknownFieldSet
 from onnx import TensorProto
 
 from onnxslim.errors import ModelError
@@ -167,6 +168,25 @@ def _header(number: int, length: int) -> bytes:
     return encode_varint(number << 3 | 2) + encode_varint(length)
 
 
+def unknown(message: Any) -> bytes:
+    """Serialise the fields of *message* that this release of onnx does not know."""
+    out = bytearray()
+    for field in UnknownFieldSet(message):
+        out += encode_varint(field.field_number << 3 | field.wire_type)
+        if field.wire_type == 2:
+            out += encode_varint(len(field.data)) + field.data
+        elif field.wire_type == 0:
+            out += encode_varint(field.data)
+        else:
+            out += field.data.to_bytes(_FIXED[field.wire_type], "little")
+    return bytes(out)
+
+
+def view(piece: bytes | memoryview | Buffer) -> memoryview:
+    """Return the bytes of *piece* without copying them."""
+    return piece.data if isinstance(piece, np.ndarray) else memoryview(piece)
+
+
 def inflate(skeleton: bytes, weight: Callable[[str], Buffer]) -> list[bytes | memoryview | Buffer]:
     """Return the pieces of the serialised model, weights in place; the inverse of `deflate`.
 
@@ -176,7 +196,7 @@ def inflate(skeleton: bytes, weight: Callable[[str], Buffer]) -> list[bytes | me
 
 
 def _inflate(
-    view: memoryview,
+    whole: memoryview,
     data: bytes,
     at: int,
     end: int,
@@ -184,21 +204,21 @@ def _inflate(
     weight: Callable[[str], Buffer],
 ) -> list[bytes | memoryview | Buffer]:
     if kind == _TENSOR:
-        return _inflate_tensor(view, at, end, weight)
+        return _inflate_tensor(whole, at, end, weight)
     children, pieces, run = _CHILDREN[kind], list[bytes | memoryview | Buffer](), at
     here = data.find(_MARK_BYTES, at, end)
-    for field in _fields(view, at, end):
+    for field in _fields(whole, at, end):
         if here < 0:
             break
         if here >= field.end:
             continue
         child = children.get(field.number)
         if child is not None and field.wire == 2:
-            inner = _inflate(view, data, field.value, field.end, child, weight)
-            pieces += (view[run : field.start], _header(field.number, _total(inner)), *inner)
+            inner = _inflate(whole, data, field.value, field.end, child, weight)
+            pieces += (whole[run : field.start], _header(field.number, _total(inner)), *inner)
             run = field.end
         here = data.find(_MARK_BYTES, field.end, end)
-    pieces.append(view[run:end])
+    pieces.append(whole[run:end])
     return pieces
 
 
@@ -207,11 +227,11 @@ def _total(pieces: list[bytes | memoryview | Buffer]) -> int:
 
 
 def _inflate_tensor(
-    view: memoryview, at: int, end: int, weight: Callable[[str], Buffer]
+    whole: memoryview, at: int, end: int, weight: Callable[[str], Buffer]
 ) -> list[bytes | memoryview | Buffer]:
-    tensor = TensorProto.FromString(view[at:end].tobytes())
+    tensor = TensorProto.FromString(whole[at:end].tobytes())
     if not is_marked(tensor):
-        return [view[at:end]]
+        return [whole[at:end]]
     key, explicit = marked(tensor)
     buffer = weight(key)
     del tensor.external_data[:]

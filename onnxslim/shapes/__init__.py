@@ -1,6 +1,7 @@
 """What is known of a model's tensors before it runs: types, shapes and small integer values."""
 
+from onnxslim.shapes.expr import Expr, Sym
 from onnxslim.shapes.facts import Facts, infer
 from onnxslim.shapes.inferred import Dim
 
-__all__ = ["Dim", "Facts", "infer"]
+__all__ = ["Dim", "Expr", "Facts", "Sym", "infer"]

@@ -16,12 +16,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import onnx
-from onnx import GraphProto, ModelProto, TypeProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
-from onnxslim.ir import Graph, Model, Tensor, Variable
+from onnxslim.ir import Graph, Model, Node, Tensor, Variable
 
 Dim = int | str | None
 """A dimension: a number, a name for a number that only a run tells, or None where unknown."""
@@ -36,11 +37,27 @@ class Type(NamedTuple):
     shape: tuple[Dim, ...] | None
 
 
-def types(model: Model) -> dict[Tensor, Type]:
-    """Return what ONNX's inference finds out about the main graph and its subgraphs."""
+@dataclass
+class Inferred:
+    """What ONNX's inference finds out about the main graph and its subgraphs."""
+
+    types: dict[Tensor, Type]
+    protos: dict[Node, NodeProto]
+    names: frozenset[str]
+    """The dimensions of the model's inputs; other names are inventions of ONNX."""
+
+
+def infer(model: Model, trust_names: bool = False) -> Inferred:
+    """Infer the types of *model*; *trust_names* as in `onnxslim.shapes.infer`."""
     skeleton = model.skeleton()
-    distrust(skeleton)
-    found: dict[Tensor, Type] = {}
+    distrust(skeleton, trust_names)
+    names = frozenset(
+        dim.dim_param
+        for info in skeleton.graph.input
+        for dim in info.type.tensor_type.shape.dim
+        if dim.dim_param
+    )
+    found = Inferred({}, {}, names)
     _collect(model.graph, run(skeleton).graph, found)
     return found
 
@@ -49,7 +66,7 @@ def run(skeleton: ModelProto) -> ModelProto:
     """Return *skeleton* with inferred types, or as it is where ONNX cannot infer any."""
     _import_domains(skeleton)
     try:
-        return onnx.shape_inference.infer_shapes(skeleton, strict_mode=False, data_prop=True)
+        return onnx.shape_inference.infer_shapes(skeleton, strict_mode=False)
     except Exception:  # an opset from the future, say: then inputs are all that is known
         return skeleton
 
@@ -66,12 +83,13 @@ def _import_domains(model: ModelProto) -> None:
 # What not to believe ------------------------------------------------------------------------------
 
 
-def distrust(model: ModelProto) -> None:
+def distrust(model: ModelProto, trust_names: bool = False) -> None:
     """Delete every claim of *model* about shapes that need not hold when it runs."""
     main = model.graph
     if model.ir_version >= _FIRST_IR_WITH_FREE_INITIALIZERS:
         _drop_overridable(main)
-    _rename_apart(main)
+    if not trust_names:
+        _rename_apart(main)
     for info in main.input:
         _forget_unsure_dimensions(info.type)
     for function in model.functions:
@@ -143,7 +161,7 @@ def _forget_shape(declared: TypeProto) -> None:
 # Reading the result -------------------------------------------------------------------------------
 
 
-def _collect(graph: Graph, proto: GraphProto, found: dict[Tensor, Type]) -> None:
+def _collect(graph: Graph, proto: GraphProto, found: Inferred) -> None:
     """Note the types of the tensors of *graph*, whose export is *proto*, and of its subgraphs.
 
     Names repeat in sibling graphs, so the two nests are walked side by side.
@@ -152,19 +170,20 @@ def _collect(graph: Graph, proto: GraphProto, found: dict[Tensor, Type]) -> None
     nodes = [node for node in graph.nodes if not node.erased]
     for tensor in (*graph.inputs, *(t for node in nodes for t in node.outputs)):
         if tensor.name in infos:
-            found[tensor] = _type(infos[tensor.name])
+            found.types[tensor] = _type(infos[tensor.name])
     for tensor in graph.initializers:
         if isinstance(tensor, Variable) and isinstance(tensor.default, onnx.SparseTensorProto):
             sparse = tensor.default
-            found[tensor] = Type(sparse.values.data_type, tuple(sparse.dims))
+            found.types[tensor] = Type(sparse.values.data_type, tuple(sparse.dims))
     added = len(proto.node) - len(nodes)  # Constant nodes for constants, in front
     for node, source in zip(nodes, itertools.islice(proto.node, added, None), strict=True):
+        found.protos[node] = source
         if any(True for _ in node.subgraphs()):
             for attribute in source.attribute:
                 _collect_attribute(node.attrs[attribute.name], attribute, found)
 
 
-def _collect_attribute(value: Any, proto: onnx.AttributeProto, found: dict[Tensor, Type]) -> None:
+def _collect_attribute(value: Any, proto: onnx.AttributeProto, found: Inferred) -> None:
     if isinstance(value, Graph):
         _collect(value, proto.g, found)
     elif proto.graphs:
@@ -179,10 +198,11 @@ def _type(info: ValueInfoProto) -> Type:
     tensor = getattr(info.type, kind)
     if not tensor.HasField("shape"):
         return Type(tensor.elem_type, None)
-    return Type(tensor.elem_type, tuple(_dimension(dim) for dim in tensor.shape.dim))
+    return Type(tensor.elem_type, tuple(dimension(dim) for dim in tensor.shape.dim))
 
 
-def _dimension(dim: Any) -> Dim:
+def dimension(dim: Any) -> Dim:
+    """Return a dimension of a message."""
     if dim.HasField("dim_value"):
         return int(dim.dim_value)
     return str(dim.dim_param) or None

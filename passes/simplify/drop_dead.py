@@ -69,9 +69,7 @@ def _drop_outputs(node: Node, pinned: frozenset[int]) -> int:
     for index, tensor in enumerate(node.outputs):
         unread = tensor.name and not tensor.outputs and id(tensor) not in pinned
         if unread and index < len(schema.outputs) and schema.outputs[index].option == optional:
-            list.clear(tensor.inputs)
-            node.outputs[index : index + 1] = []
-            node.outputs.insert(index, ir.absent())
+            node.outputs[index] = ir.absent()
             count += 1
     while count and node.outputs[-1].is_empty():
         node.outputs.pop()

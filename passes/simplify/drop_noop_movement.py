@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxslim.base import Effect
-from onnxslim.ir import Array, Tensor
+from onnxslim.ir import Array, Tensor, numpy_type
 from onnxslim.rewrite import BypassPass, Rule, Site
 
 _FAR = 2**31 - 1
@@ -44,9 +44,7 @@ def _transpose(site: Site) -> Tensor | None:
     rank = site.facts.rank(x)
     if rank is None:
         return None
-    perm = list(site.node.attr("perm", range(rank))[::1])
-    if site.node.attr("perm") is None:
-        perm = perm[::-1]
+    perm = list(site.node.attr("perm", range(rank)[::-1]))
     if perm == list(range(rank)):
         return x
     shape = site.facts.shape(x) or ()
@@ -113,8 +111,7 @@ def _resize(site: Site) -> Tensor | None:
         scales = node.constant(1 if site.opset < 11 else 2)
     if scales is not None and scales.size:
         return x if (scales == 1).all() else None
-    sizes = node.input(3) is not None and node.input(2) is None
-    return x if sizes and site.facts.same_shape(x, node.outputs[0]) else None
+    return x if node.input(3) is not None and site.facts.same_shape(x, node.outputs[0]) else None
 
 
 def _reduce(site: Site) -> Tensor | None:
@@ -128,10 +125,11 @@ def _blocks(site: Site) -> Tensor | None:
 
 
 def _clip(site: Site) -> Tensor | None:
-    """No bound at all; before opset 11 the bounds default to the largest finite numbers."""
-    node = site.node
-    unbounded = site.opset >= 11 and node.input(1) is None and node.input(2) is None
-    return node.inputs[0] if unbounded else None
+    """No bound at all; of floats, even then infinite ones become the largest finite number."""
+    x = site.node.inputs[0]
+    unbounded = site.opset >= 11 and site.node.input(1) is None and site.node.input(2) is None
+    kind = site.facts.elem_type(x)
+    return x if unbounded and kind and numpy_type(kind).kind in "iu" else None
 
 
 @dataclass(frozen=True)

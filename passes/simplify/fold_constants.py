@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
-from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
+from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor, Variable
 from onnxslim.shapes import Facts
 
 _KEPT = frozenset({"Constant", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -22,10 +22,6 @@ _GROWING = frozenset(
     | {"NonZero", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"}
 )
 """Operators whose results can be far larger than their inputs: folded when the size is known."""
-_TENSOR_OVERHEAD = 16
-"""Bytes of an initializer besides its values and its name, about."""
-_CONSTANT_NODE = 32
-"""Bytes of a Constant node besides its tensor, about."""
 _LARGEST_CONE = 2000
 """How many nodes are looked at to find what one value makes superfluous."""
 
@@ -58,6 +54,7 @@ class _Folding:
         self.context, self.max_bytes = context, max_bytes
         self.values: dict[Tensor, Array] = {}
         self.dead: set[Node] = set()
+        self.inline = model.ir_version < 4 or any(graph in ir.walk(f) for f in model.functions)
 
     def run(self) -> int:
         nodes = self._foldable()
@@ -83,8 +80,6 @@ class _Folding:
                 continue
             if not all(isinstance(t, Constant) or not t.name or t in made for t in node.inputs):
                 continue
-            if not node.outputs or any(t.dtype == object for t in _constants(node)):
-                continue
             reason = self._refusal(node)
             if reason is not None:
                 self.context.decline(node, reason)
@@ -94,6 +89,10 @@ class _Folding:
         return found
 
     def _refusal(self, node: Node) -> str | None:
+        if ir.has_parameters(node):
+            return "an attribute is set by the caller of the function"
+        if any(map(self._is_text, (*node.inputs, *node.outputs))):
+            return "text is not folded"
         sizes = [self._size(tensor) for tensor in node.outputs if tensor.name]
         if any(size is not None and size > self.max_bytes for size in sizes):
             return f"its value would take more than {self.max_bytes} bytes"
@@ -108,19 +107,24 @@ class _Folding:
     def _size(self, tensor: Tensor) -> int | None:
         """Return the bytes of a value, from the value itself or from its inferred type."""
         if tensor in self.values:
-            return self.values[tensor].nbytes
+            value = ir.constant(tensor.name, self.values[tensor])
+            return self._in_place(tensor, ir.initializer_bytes(value))
         shape, kind = self.facts.static(tensor), self.facts.elem_type(tensor)
         if shape is None or not kind:
             return None
-        count = 1
-        for dim in shape:
-            count *= dim
-        return count * ir.numpy_type(kind).itemsize
+        return self._in_place(tensor, ir.raw_bytes(tensor.name, kind, shape))
+
+    def _in_place(self, tensor: Tensor, size: int) -> int:
+        """Return the bytes of an initializer of *size* in the form that *tensor* must have."""
+        if self.inline or id(tensor) in self.pinned:
+            return ir.constant_node_bytes(self._source_name(tensor), size)
+        return size
 
     def _evaluate(self, nodes: list[Node], wanted: list[Tensor]) -> None:
         wanted = [tensor for tensor in wanted if tensor.name]
         if wanted:
-            self.values.update(self.context.evaluate(self.model, nodes, wanted))
+            found = self.context.evaluate(self.model, nodes, wanted)
+            self.values.update((t, v) for t, v in found.items() if v.dtype.kind not in "OSU")
 
     # What pays
 
@@ -139,14 +143,14 @@ class _Folding:
             if None in sizes:
                 self.context.decline(node, "onnxruntime cannot compute its value")
                 continue
-            cost = sum(self._cost(t, s) for t, s in zip(needed, sizes, strict=True) if s)
+            cost = sum(size for size in sizes if size is not None)
             cone, freed = self._cone(node)
             if cost > freed:
                 self.context.decline(node, f"the file would grow by {cost - freed} bytes")
                 continue
             self.dead |= cone
             chosen.append(node)
-        return chosen[::-1]
+        return chosen
 
     def _needed(self, node: Node) -> list[Tensor]:
         """Return the outputs that something which stays reads."""
@@ -156,10 +160,6 @@ class _Folding:
             if id(tensor) in self.pinned
             or any(reader not in self.dead or reader is node for reader in tensor.outputs)
         ]
-
-    def _cost(self, tensor: Tensor, size: int) -> int:
-        node = _CONSTANT_NODE if id(tensor) in self.pinned else 0
-        return size + node + _TENSOR_OVERHEAD + len(tensor.name)
 
     def _cone(self, node: Node) -> tuple[set[Node], int]:
         """Return the nodes that only *node* needs, itself included, and the bytes they free."""
@@ -173,7 +173,7 @@ class _Folding:
                 source = ir.producer(tensor)
                 if source is None:
                     seen.add(tensor)
-                    freed += _tensor_bytes(tensor)
+                    freed += ir.initializer_bytes(tensor) if isinstance(tensor, Constant) else 0
                 elif all(self._only_for(output, cone) for output in source.outputs):
                     seen.add(tensor)
                     cone.add(source)
@@ -208,17 +208,8 @@ class _Folding:
         made.graph = self.graph
         node.outputs[[t is tensor for t in node.outputs].index(True)] = ir.absent()
         made.outputs.append(tensor)
-        tensor.to_constant(value.values)
+        if isinstance(tensor, Variable):
+            tensor.to_constant(value.values)
         self.graph.nodes = [
             item for old in self.graph.nodes for item in ((made, old) if old is node else (old,))
         ]
-
-
-def _constants(node: Node) -> Iterator[Constant]:
-    return (tensor for tensor in node.inputs if isinstance(tensor, Constant))
-
-
-def _tensor_bytes(tensor: Tensor) -> int:
-    if not isinstance(tensor, Constant):
-        return 0
-    return tensor.nbytes + len(tensor.name) + _TENSOR_OVERHEAD // 2

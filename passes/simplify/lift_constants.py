@@ -34,8 +34,9 @@ def _lift(graph: Graph, pinned: frozenset[int]) -> int:
     count = 0
     for node in graph.nodes:
         tensor = node.outputs[0] if node.outputs else None
-        constant = node.operator == "Constant" and isinstance(tensor, Constant)
-        if constant and id(tensor) not in pinned and tensor.outputs:
+        if node.operator != "Constant" or not isinstance(tensor, Constant):
+            continue
+        if tensor.outputs and id(tensor) not in pinned:
             list.clear(tensor.inputs)
             node.erased = True
             count += 1

@@ -77,5 +77,5 @@ def _same_bits(a: ir.Array, b: ir.Array) -> bool:
     """Compare by bits: 0 and -0 differ, NaN equals itself."""
     if a.dtype == object:
         return bool(a.tolist() == b.tolist())
-    raw = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
-    return np.array_equal(*raw)
+    left, right = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
+    return np.array_equal(left, right)

@@ -37,7 +37,7 @@ def _merge(graph: Graph, outer: Known, pinned: frozenset[int], context: Context)
         if not node.inputs or not ir.is_deterministic(node) or node.operator == "Constant":
             continue
         twin = known.setdefault(_key(node), node)
-        if twin is not node and _covers(twin, node, pinned):
+        if twin is not node:
             try:
                 _redirect(node, twin, graph, pinned)
                 changes += 1
@@ -49,7 +49,7 @@ def _merge(graph: Graph, outer: Known, pinned: frozenset[int], context: Context)
 
 def _redirect(node: Node, twin: Node, graph: Graph, pinned: frozenset[int]) -> None:
     """Let the readers of *node* read *twin*; nothing changes when one output declines."""
-    pairs = [(a, b) for a, b in zip(node.outputs, twin.outputs, strict=False) if a.name]
+    pairs = [(a, b) for a, b in zip(node.outputs, twin.outputs, strict=True) if a.name]
     outputs = [a for a, _ in pairs if id(a) in pinned]
     if len(outputs) > 1:
         raise Declined("several outputs of the node are graph outputs")
@@ -58,19 +58,14 @@ def _redirect(node: Node, twin: Node, graph: Graph, pinned: frozenset[int]) -> N
     ir.erase([node], pinned)
 
 
-def _covers(twin: Node, node: Node, pinned: frozenset[int]) -> bool:
-    """Say whether *twin* has every output that somebody reads from *node*."""
-    return all(
-        (i < len(twin.outputs) and twin.outputs[i].name)
-        or not (tensor.outputs or id(tensor) in pinned)
-        for i, tensor in enumerate(node.outputs)
-    )
-
-
 def _key(node: Node) -> Hashable:
+    """Return what decides what *node* computes; that may include which outputs it has.
+
+    So it is for Split, and for BatchNormalization before opset 14.
+    """
     attrs = tuple(sorted((name, _frozen(value)) for name, value in node.attrs.items()))
     inputs = tuple(tensor if tensor.name else None for tensor in node.inputs)
-    return node.operator, inputs, attrs
+    return node.operator, inputs, attrs, tuple(bool(tensor.name) for tensor in node.outputs)
 
 
 def _frozen(value: Any) -> Hashable:

@@ -1,0 +1,55 @@
+"""How many bytes constants and nodes take in the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from onnx import TensorProto
+
+from onnxslim.ir import weights, wire
+from onnxslim.ir.graph import Constant, Node
+from onnxslim.ir.weights import Weight
+
+
+def raw_bytes(name: str, elem_type: int, shape: Sequence[int]) -> int:
+    """Return the bytes of an initializer of this type, at most: small integers take fewer."""
+    tensor = TensorProto(name=name, data_type=elem_type, dims=shape)
+    values = -(-math.prod(shape) * weights.bits(elem_type) // 8)
+    return _field(tensor.ByteSize() + _field(values))
+
+
+def initializer_bytes(tensor: Constant) -> int:
+    """Return the bytes of *tensor* as an initializer."""
+    stored = tensor._values
+    if not isinstance(stored, Weight):
+        if tensor.nbytes < wire.THRESHOLD:
+            made = weights.to_tensor(tensor.values, tensor.name, weights.Store())
+            return _field(made.ByteSize())
+    elif not wire.is_marked(stored.tensor):
+        renamed = len(tensor.name.encode()) - len(stored.tensor.name.encode())
+        return _field(stored.tensor.ByteSize() + renamed)
+    return raw_bytes(tensor.name, tensor.elem_type, tensor.shape)
+
+
+def node_bytes(node: Node) -> int:
+    """Return the bytes of *node*; of attributes, only a Constant node's may hold large weights."""
+    source = node.source
+    if source is not None and not any(wire.is_marked(a.t) for a in source.attribute):
+        return _field(source.ByteSize())
+    if node.operator == "Constant" and isinstance(node.outputs[0], Constant):
+        return constant_node_bytes(node.name or "", initializer_bytes(node.outputs[0]))
+    names = [tensor.name for tensor in (*node.inputs, *node.outputs)]
+    return _field(sum(len(name.encode()) + 2 for name in (*names, node.op)))
+
+
+def constant_node_bytes(name: str, value: int) -> int:
+    """Return the bytes of a Constant node called *name* in place of an initializer of *value*."""
+    named = len(name.encode()) + 2 if name else 0
+    attribute = len("value") + 5 + value
+    return _field(len("Constant") + 2 + named + _field(attribute))
+
+
+def _field(size: int) -> int:
+    """Return the bytes of a field of *size* bytes, with its tag and its length."""
+    return 1 + len(wire.encode_varint(size)) + size

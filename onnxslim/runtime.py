@@ -1,0 +1,337 @@
+"""Sessions: the only importer of onnxruntime.
+
+Everything that onnxruntime may raise leaves this module as `CannotRun` with a one-line reason.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+
+from onnxslim.data import Feed
+from onnxslim.errors import CannotRun, ModelError
+from onnxslim.ir import STANDARD_DOMAINS, Array, Constant, Model, Node, Tensor, elem_type, weights
+from onnxslim.ir.serde import Exporter
+
+Source = bytes | Path
+"""A serialised model, or the path of its file (needed beyond 2 GiB)."""
+
+_T = TypeVar("_T")
+_LARGE = 1 << 28
+"""From this many bytes on, sessions save memory rather than time."""
+
+# Values that NumPy has no types for: their bytes are copied in and out.
+_NARROW = ("BFLOAT16", "FLOAT8", "FLOAT6", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2")
+_NOT_NATIVE = {
+    f"tensor({name.lower()})": number
+    for name, number in TensorProto.DataType.items()
+    if name.startswith(_NARROW)
+}
+
+
+class Session:
+    """A model loaded by onnxruntime on the CPU; dropping it frees its memory."""
+
+    def __init__(self, source: Source, optimize: bool, threads: int = 1) -> None:
+        """Load *source*, with all of onnxruntime's optimizations or none. Raises CannotRun."""
+        self._source = source
+        options = _options(optimize, threads, _weight(source) >= _LARGE)
+        model = source if isinstance(source, bytes) else str(source)
+        providers = ["CPUExecutionProvider"]
+        self._session = self._attempt(
+            lambda: ort.InferenceSession(model, options, providers=providers)
+        )
+        self._types = {item.name: item.type for item in self._session.get_inputs()}
+        self._outputs = [item.name for item in self._session.get_outputs()]
+        produced = (item.type for item in self._session.get_outputs())
+        self._native = _NOT_NATIVE.keys().isdisjoint((*self._types.values(), *produced))
+
+    def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the outputs by name: arrays, lists and dicts, None for an empty optional.
+
+        Types that NumPy lacks are ml_dtypes. Raises CannotRun.
+        """
+        quiet = ort.RunOptions()
+        quiet.log_severity_level = 4
+        if self._native:
+            values = self._attempt(lambda: self._session.run(None, dict(feed), quiet))
+        else:
+            values = self._attempt(lambda: self._run_values(feed, quiet))
+        return dict(zip(self._outputs, values, strict=True))
+
+    def _run_values(self, feed: Mapping[str, Any], quiet: ort.RunOptions) -> list[Array]:
+        inputs = {name: _to_ort(value, self._types[name]) for name, value in feed.items()}
+        return [_from_ort(v) for v in self._session.run_with_ort_values(None, inputs, quiet)]
+
+    def _attempt(self, action: Callable[[], _T]) -> _T:
+        try:
+            return action()
+        except Exception as error:  # onnxruntime's errors have no common base
+            reason = _reason(error, self._source)
+        raise CannotRun(reason)  # out here: its context would keep the session in memory
+
+
+def _options(optimize: bool, threads: int, save_memory: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    if save_memory:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
+    return options
+
+
+def _weight(source: Source) -> int:
+    """Return the bytes of a model, external data included; 0 where it cannot be read."""
+    if isinstance(source, bytes):
+        return len(source)
+    try:
+        store = weights.Store()
+        weights.read(source, store)
+        return source.stat().st_size + sum(store.external.values())
+    except (ModelError, OSError):
+        return 0
+
+
+def _to_ort(value: Any, declared: str) -> ort.OrtValue:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"a {type(value).__name__} beside a type that NumPy lacks")
+    if declared not in _NOT_NATIVE:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value).reshape(value.shape))
+    raw = numpy_helper.from_array(value).raw_data
+    made = ort.OrtValue.ortvalue_from_shape_and_type(list(value.shape), _NOT_NATIVE[declared])
+    if raw:
+        ctypes.memmove(made.data_ptr(), raw, len(raw))
+    return made
+
+
+def _from_ort(value: ort.OrtValue) -> Array:
+    if value.data_type() not in _NOT_NATIVE:
+        return np.asarray(value.numpy())
+    shape, elem = value.shape(), value.element_type()
+    size = -(-math.prod(shape) * weights.bits(elem) // 8)
+    raw = ctypes.string_at(value.data_ptr(), size) if size else b""
+    return numpy_helper.to_array(TensorProto(dims=shape, data_type=elem, raw_data=raw))
+
+
+_SIGNATURE = r"(?:[^()]*\([^()]*\)(?:::<lambda\([^()]*\)>)?|\S+)(?: const)?(?: \[with [^\]]*\])? "
+_NOISE = (
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
+    r"Load model from .*? failed:",
+    r"Exception during \w+: ",
+    rf"\S*onnxruntime[/\\]\S+:\d+ {_SIGNATURE}(?:.*? was false\. (?=.))?",
+)
+
+
+def _reason(error: Exception, source: Source) -> str:
+    """Shorten a message to one line without paths and onnxruntime's own source code."""
+    text = " ".join(str(error).split())
+    if isinstance(source, Path):
+        for path in (source, source.resolve()):
+            text = text.replace(str(path), path.name).replace(f"{path.parent}/", "")
+    for pattern in _NOISE:
+        text = re.sub(pattern, "", text)
+    text = re.sub(r"Non-zero status code returned while running (\S+) node. ", r"\1: ", text)
+    text = re.sub(r"Name:'(.*?)' Status Message: ", lambda m: m[1] and f"node {m[1]!r}: ", text)
+    text = text or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+@functools.cache
+def limits() -> tuple[int, int]:
+    """Return the newest IR version and the newest opset that onnxruntime loads."""
+    newest_opset = next((v for v in range(60, 8, -1) if _loads(8, v)), 8)
+    return next((v for v in range(40, 8, -1) if _loads(v, 8)), 8), newest_opset
+
+
+def _loads(ir_version: int, opset: int) -> bool:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "probe", [info("x", TensorProto.FLOAT, [1])], [info("y", TensorProto.FLOAT, [1])],
+    )  # fmt: skip
+    model = ModelProto(ir_version=ir_version, graph=graph)
+    model.opset_import.add(version=opset)
+    try:
+        Session(model.SerializeToString(), optimize=False)
+    except CannotRun:
+        return False
+    return True
+
+
+# Constant nodes -----------------------------------------------------------------------------------
+
+_BATCH = 500
+"""Onnxruntime loads models in more than linear time."""
+_EMBED = 1 << 16
+"""Constants of fewer bytes are put into the model, larger ones are fed to it."""
+
+Opsets = tuple[tuple[str, int], ...]
+
+
+def evaluate(model: Model, nodes: Sequence[Node], wanted: Sequence[Tensor]) -> dict[Tensor, Array]:
+    """Return the values of *wanted*, computed by running *nodes* without optimizations.
+
+    *nodes* are in topological order and read constants and each other. Arrays are read-only.
+    Missing is what cannot be computed: nodes that onnxruntime refuses and those that depend on
+    them, nodes with subgraphs, calls of local functions, and values that are no tensors.
+    """
+    return _Evaluation(model, nodes, wanted).run()
+
+
+class _Evaluation:
+    """One call of `evaluate`."""
+
+    def __init__(self, model: Model, nodes: Sequence[Node], wanted: Sequence[Tensor]) -> None:
+        self.model, self.nodes, self.wanted = model, nodes, set(wanted)
+        self.ir_version = min(max(model.ir_version, 8), limits()[0])
+        self.exporter = Exporter(ModelProto(ir_version=self.ir_version), model.store)
+        self.waiting = set(nodes)
+        self.values: dict[Tensor, Any] = {}
+
+    def run(self) -> dict[Tensor, Array]:
+        for opsets, group in itertools.groupby(self.nodes, self._opsets):
+            while opsets is not None and (batch := list(itertools.islice(group, _BATCH))):
+                self._batch(batch, opsets)
+        return {
+            tensor: value
+            for tensor, value in self.values.items()
+            if tensor in self.wanted and isinstance(value, np.ndarray)
+        }
+
+    def _opsets(self, node: Node) -> Opsets | None:
+        """Return the opsets to run *node* under; None where it cannot be run."""
+        if node.calls_function or any(True for _ in node.subgraphs()):
+            return None
+        graph = node.graph or self.model.graph
+        opsets = {d: v for d, v in graph.opsets.items() if d not in STANDARD_DOMAINS}
+        newest, version = limits()[1], graph.version
+        standard = (node.domain or "") in STANDARD_DOMAINS
+        if version > newest and standard and _since(node.op, version) != _since(node.op, newest):
+            return None
+        opsets[""] = min(version, newest)
+        return tuple(sorted(opsets.items()))
+
+    def _batch(self, nodes: Sequence[Node], opsets: Opsets) -> None:
+        """Run *nodes*; where they fail, halve them until the culprit is alone."""
+        ready = self._ready(nodes)
+        self.waiting.difference_update(nodes)
+        try:
+            if ready:
+                self.values.update(_Batch(self, ready, opsets).run())
+        except CannotRun:
+            if len(ready) > 1:
+                middle = len(ready) // 2
+                self.waiting.update(ready[middle:])
+                self._batch(ready[:middle], opsets)
+                self._batch(ready[middle:], opsets)
+
+    def _ready(self, nodes: Sequence[Node]) -> list[Node]:
+        """Return those of *nodes* whose inputs are known or computed by one of them."""
+        ready, computed = list[Node](), set[Tensor]()
+        for node in nodes:
+            if all(
+                not t.name or isinstance(t, Constant) or t in computed or t in self.values
+                for t in node.inputs
+            ):
+                ready.append(node)
+                computed.update(node.outputs)
+        return ready
+
+
+class _Batch:
+    """A model made of a few constant nodes."""
+
+    def __init__(self, around: _Evaluation, nodes: Sequence[Node], opsets: Opsets) -> None:
+        self.around, self.proto = around, ModelProto(ir_version=around.ir_version)
+        for domain, version in opsets:
+            self.proto.opset_import.add(domain=domain, version=version)
+        self.graph: GraphProto = self.proto.graph
+        self.graph.name = "constants"
+        self.names: dict[Tensor, str] = {}
+        self.feed: Feed = {}
+        self.results: dict[str, Tensor] = {}
+        for node in nodes:
+            self._node(node)
+
+    def run(self) -> Iterator[tuple[Tensor, Any]]:
+        """Return the values of the tensors that somebody needs."""
+        if not self.results:
+            return iter(())
+        weights.filled(self.proto, self.around.model.store)
+        self.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.results)
+        session = Session(self.proto.SerializeToString(), optimize=False)
+        found = session.run(self.feed)
+        return ((tensor, _frozen(found[name])) for name, tensor in self.results.items())
+
+    def _node(self, node: Node) -> None:
+        proto = self.graph.node.add()
+        self.around.exporter.node(node, proto, node.graph or self.around.model.graph)
+        for field in ("name", "doc_string", "input", "output", "metadata_props"):
+            proto.ClearField(field)
+        proto.input.extend(self._input(tensor) for tensor in node.inputs)
+        for tensor in node.outputs:
+            if not tensor.name:
+                proto.output.append("")
+                continue
+            name = self.names[tensor] = f"v{len(self.names)}"
+            proto.output.append(name)
+            if tensor in self.around.wanted or not self.around.waiting.isdisjoint(tensor.outputs):
+                self.results[name] = tensor
+
+    def _input(self, tensor: Tensor) -> str:
+        if not tensor.name:
+            return ""
+        if tensor not in self.names:
+            name = self.names[tensor] = f"c{len(self.names)}"
+            self._known(tensor, name)
+        return self.names[tensor]
+
+    def _known(self, tensor: Tensor, name: str) -> None:
+        """Embed or feed a value that is known."""
+        if isinstance(tensor, Constant):
+            if tensor.nbytes < _EMBED:
+                self.graph.initializer.append(self.around.exporter.tensor(tensor, name))
+                return
+            value: Any = tensor.values
+        else:
+            value = self.around.values[tensor]
+            if isinstance(value, np.ndarray) and value.nbytes < _EMBED:
+                self.graph.initializer.append(numpy_helper.from_array(value, name))
+                return
+        self.feed[name] = value
+        self.graph.input.append(_declaration(name, value))
+
+
+def _declaration(name: str, value: Any) -> onnx.ValueInfoProto:
+    if isinstance(value, np.ndarray):
+        return helper.make_tensor_value_info(name, elem_type(value.dtype), value.shape)
+    if not isinstance(value, list) or not value or not isinstance(value[0], np.ndarray):
+        raise CannotRun("a value is neither a tensor nor a sequence of tensors")
+    return helper.make_tensor_sequence_value_info(name, elem_type(value[0].dtype), None)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value.flags.writeable = False
+    return value
+
+
+def _since(op: str, version: int) -> int:
+    try:
+        return int(onnx.defs.get_schema(op, version, "").since_version)
+    except onnx.defs.SchemaError:
+        return 0

@@ -1,0 +1,253 @@
+"""One walk over the graphs, in order: what ONNX inferred, refined by rules on expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
+
+from onnxslim.ir import Graph, Model, Node, Tensor
+from onnxslim.shapes import dims, expr, inferred, values
+from onnxslim.shapes.expr import Expr
+from onnxslim.shapes.inferred import Dim, Inferred, Type
+from onnxslim.shapes.site import (
+    FLOATS,
+    INTEGERS,
+    TRACKED,
+    Known,
+    Loose,
+    Shape,
+    Site,
+    Unknown,
+    Value,
+    is_small,
+)
+
+_MALFORMED = (Unknown, ArithmeticError, LookupError, TypeError, ValueError)
+"""What a rule raises when it cannot say anything, or meets a node that no runtime would accept."""
+_REPEATED = frozenset({"Loop", "Scan"})
+
+
+def run(model: Model, trust_names: bool = False) -> Known:
+    """Return what is known of the tensors of *model*."""
+    engine = Engine(inferred.infer(model, trust_names))
+    engine.graph(model.graph)
+    return engine.known
+
+
+class Engine:
+    """Adds to what is known, node by node."""
+
+    def __init__(self, start: Inferred) -> None:
+        """Start from what ONNX found out."""
+        self.known, self._inferred = Known(), start
+        self._names: dict[str, Expr] = {text: expr.name(text) for text in start.names}
+        self._spelled: dict[str, Expr] = {}
+        self._sharper: set[Tensor] = set()
+        """Tensors of which more is known than ONNX knew when it looked at their readers."""
+
+    def graph(self, graph: Graph) -> None:
+        """Look at every node of *graph*."""
+        for tensor in (*graph.inputs, *graph.initializers):
+            self._note(tensor, None)
+        for node in graph.nodes:
+            if not node.erased:
+                self._node(node)
+
+    def _node(self, node: Node) -> None:
+        for inner in node.subgraphs():
+            self.graph(inner)
+        if node.operator in _REPEATED:
+            self._repeated(node)
+        elif node.operator == "If":
+            self._if(node)
+        else:
+            self._plain(node)
+
+    def _plain(self, node: Node) -> None:
+        site = Site(node, self.known)
+        operator = node.operator
+        if not all(self._is_settled(tensor) for tensor in node.outputs):
+            shapes = self._shapes(site, dims.RULES.get(operator))
+        else:
+            shapes = []
+        for index, tensor in enumerate(node.outputs):
+            self._note(tensor, shapes[index] if index < len(shapes) else None)
+        follow = values.RULES.get(operator)
+        if follow is not None:
+            self._follow(site, follow)
+
+    def _is_settled(self, tensor: Tensor) -> bool:
+        """Say whether ONNX knows all there is to know of a shape."""
+        known = self._inferred.types.get(tensor)
+        if known is None or known.shape is None:
+            return not tensor.name
+        return all(isinstance(dim, int) for dim in known.shape)
+
+    def _shapes(self, site: Site, rule: dims.Rule | None) -> Sequence[Loose | None]:
+        if rule is not None:
+            try:
+                return rule(site)
+            except _MALFORMED:
+                pass
+        return self._ask_again(site.node)
+
+    def _follow(self, site: Site, rule: values.Rule) -> None:
+        """Note the elements of the outputs, if there are few."""
+        first = site.node.outputs[0]
+        kind = self.known.elem_type(first)
+        if kind not in TRACKED or not is_small(self.known.shape(first)):
+            return
+        try:
+            found = rule(site)
+        except _MALFORMED:
+            return
+        for tensor, value in zip(site.node.outputs, found, strict=False):
+            if value is not None:
+                self._note_value(tensor, value, kind)
+
+    def _note_value(self, tensor: Tensor, value: Value, kind: int) -> None:
+        if value.shape != self.known.shape(tensor):
+            return
+        if any(expr.is_large(element) for element in value.flat):
+            return
+        if kind in FLOATS and not values.is_exact(value, kind):
+            return
+        self.known.values[tensor] = value
+
+    # What ONNX knew and what the rules say --------------------------------------------------------
+
+    def _note(self, tensor: Tensor, said: Loose | None) -> None:
+        """Note the shape of *tensor*: what a rule *said*, or else what ONNX inferred."""
+        if not tensor.name:
+            return
+        known = self._inferred.types.get(tensor, Type(0, None))
+        if known.elem_type:
+            self.known.types[tensor] = known.elem_type
+        shape = known.shape
+        if said is None and shape is None:
+            return
+        if said is None or (shape is not None and len(shape) != len(said)):
+            said = [None] * len(shape or ())
+        pairs = zip(shape or [None] * len(said), said, strict=True)
+        self.known.dims[tensor] = tuple(self._dimension(dim, found) for dim, found in pairs)
+        if shape is None or any(not isinstance(dim, int) for dim in shape):
+            self._sharper.add(tensor)
+
+    def _dimension(self, dim: Dim, said: Expr | None) -> Expr:
+        if isinstance(dim, int):
+            return dim
+        if said is not None and not expr.is_large(said):
+            return said
+        return self.known.fresh() if dim is None else self._named(dim)
+
+    def _named(self, text: str) -> Expr:
+        """Return the dimension that ONNX calls *text*."""
+        found = self._names.get(text)
+        if found is None:
+            found = self._names[text] = self.known.fresh()
+        return found
+
+    # Subgraphs ------------------------------------------------------------------------------------
+
+    def _repeated(self, node: Node) -> None:
+        """Believe only numbers: other dimensions may change between iterations, or need one."""
+        for tensor in node.outputs:
+            known = self._inferred.types.get(tensor)
+            if known is not None and known.shape is not None:
+                fixed = [dim if isinstance(dim, int) else None for dim in known.shape]
+                self._inferred.types[tensor] = Type(known.elem_type, tuple(fixed))
+            self._note(tensor, None)
+
+    def _if(self, node: Node) -> None:
+        """Keep what both branches agree on, or what the branch says that is taken."""
+        branches = list(self._branches(node))
+        for index, tensor in enumerate(node.outputs):
+            results = [branch.outputs[index] for branch in branches]
+            shapes = [self.known.shape(result) for result in results]
+            self._note(tensor, _common(shapes))
+            kinds = {self.known.elem_type(result) for result in results}
+            found = [self.known.value(result) for result in results]
+            first = found[0] if found else None
+            same = first is not None and all(_same_value(first, other) for other in found)
+            if first is not None and same and len(kinds) == 1:
+                self._note_value(tensor, first, kinds.pop())
+
+    def _branches(self, node: Node) -> Iterable[Graph]:
+        condition = node.input(0)
+        value = None if condition is None else self.known.value(condition)
+        taken = None if value is None or value.size != 1 else value.reshape(-1)[0]
+        for name, when in (("then_branch", True), ("else_branch", False)):
+            branch = node.attr(name)
+            if isinstance(branch, Graph) and taken in (None, when):
+                yield branch
+
+    # Operators without a rule ---------------------------------------------------------------------
+
+    def _ask_again(self, node: Node) -> Sequence[Loose | None]:
+        """Let ONNX infer one node once more, if more is known of its inputs by now."""
+        proto = self._inferred.protos.get(node)
+        if proto is None or node.calls_function:
+            return []
+        if not any(tensor in self._sharper for tensor in node.inputs):
+            return []
+        try:
+            found = self._infer_node(node, proto)
+        except Exception:  # no schema, or a node that ONNX finds malformed
+            return []
+        return [self._loose(found.get(name)) for name in proto.output]
+
+    def _infer_node(self, node: Node, proto: NodeProto) -> dict[str, TypeProto]:
+        domain = node.domain or ""
+        opsets = node.graph.opsets if node.graph is not None else {}
+        version = opsets.get(domain, 1) if domain else node.graph.version  # type: ignore[union-attr]
+        schema = onnx.defs.get_schema(node.op, version, domain)
+        types: dict[str, TypeProto] = {}
+        data: dict[str, TensorProto] = {}
+        for tensor in node.inputs:
+            if tensor.name:
+                types[tensor.name] = self._type_proto(tensor)
+                made = _tensor_proto(self.known.value(tensor), self.known.elem_type(tensor))
+                if made is not None:
+                    data[tensor.name] = made
+        return onnx.shape_inference.infer_node_outputs(schema, proto, types, data)
+
+    def _type_proto(self, tensor: Tensor) -> TypeProto:
+        shape = self.known.shape(tensor)
+        spelled: list[int | str] | None = None
+        if shape is not None:
+            spelled = []
+            for dim in shape:
+                spelled.append(dim if isinstance(dim, int) else str(dim))
+                self._spelled[str(dim)] = dim
+        return helper.make_tensor_type_proto(self.known.elem_type(tensor), spelled)
+
+    def _loose(self, found: TypeProto | None) -> Loose | None:
+        if found is None or not found.tensor_type.HasField("shape"):
+            return None
+        said = (inferred.dimension(dim) for dim in found.tensor_type.shape.dim)
+        return [self._spelled.get(dim) if isinstance(dim, str) else dim for dim in said]
+
+
+def _common(shapes: Sequence[Shape | None]) -> Loose | None:
+    first = shapes[0] if shapes else None
+    if first is None or any(shape is None or len(shape) != len(first) for shape in shapes):
+        return None
+    columns = zip(*(shape or () for shape in shapes), strict=True)
+    return [column[0] if len(set(column)) == 1 else None for column in columns]
+
+
+def _same_value(first: Value, other: Value | None) -> bool:
+    return other is not None and first.shape == other.shape and list(first.flat) == list(other.flat)
+
+
+def _tensor_proto(value: Value | None, kind: int) -> TensorProto | None:
+    if value is None or kind not in INTEGERS:
+        return None
+    if not all(isinstance(element, int) for element in value.flat):
+        return None
+    dtype: Any = helper.tensor_dtype_to_np_dtype(kind)
+    return numpy_helper.from_array(np.asarray(value.tolist(), dtype).reshape(value.shape))

@@ -1,0 +1,440 @@
+"""Integers that only a run tells, in a form in which equal ones are seen to be equal.
+
+An expression is an ``int`` or a `Sym`: a polynomial over *atoms* with its terms in a fixed order.
+An atom is a name (the dimension of an input), something unknown, or a function that has no
+polynomial form: ``floor(n/d)``, ``max(0, x)``, the common extent of broadcast dimensions. Functions
+of the same arguments are the same atom; an unknown is equal to nothing but itself. Minimum, maximum
+and remainder are written with these, so that there is one way to write each.
+
+Two expressions that compare equal are equal in every run; the reverse does not hold.
+Source: Geddes, Czapor, Labahn, Algorithms for Computer Algebra, chapter 3 (normal forms).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+
+Number = int | Fraction
+Monomial = tuple["Atom", ...]
+"""Factors in order, repeated for powers."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.@]*")
+MOST_TERMS = 24
+"""Larger polynomials are given up, so that reasoning stays linear in the size of the model."""
+LONGEST = 400
+"""So are expressions whose text is longer than this."""
+
+
+class Atom:
+    """An indivisible part of an expression; equal texts mean equal atoms."""
+
+    __slots__ = ("arguments", "function", "low", "text")
+
+    def __init__(
+        self,
+        text: str,
+        low: Number | None = 0,
+        function: str = "",
+        arguments: tuple[Expr, ...] = (),
+    ) -> None:
+        """Make an atom that is never below *low*; names and unknowns have no *function*."""
+        self.text, self.low, self.function, self.arguments = text, low, function, arguments
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Atom) and self.text == other.text)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __lt__(self, other: Atom) -> bool:
+        return self.text < other.text
+
+
+class Sym:
+    """A polynomial that is no constant; add, subtract and multiply it like a number."""
+
+    __slots__ = ("_hash", "_text", "terms")
+
+    def __init__(self, terms: tuple[tuple[Monomial, Number], ...]) -> None:
+        """Hold *terms*, which are in order, without zero coefficients."""
+        self.terms = terms
+        self._hash: int | None = None
+        self._text: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Sym) and self.terms == other.terms)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self.terms)
+        return self._hash
+
+    def __str__(self) -> str:
+        if self._text is None:
+            self._text = _text(self)
+        return self._text
+
+    __repr__ = __str__
+
+    def __add__(self, other: AnyExpr) -> Expr:
+        terms = dict(self.terms)
+        for monomial, coefficient in _terms(other):
+            terms[monomial] = terms.get(monomial, 0) + coefficient
+        return _made(terms)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: AnyExpr) -> Expr:
+        terms: dict[Monomial, Number] = {}
+        for left, a in self.terms:
+            for right, b in _terms(other):
+                product = tuple(sorted((*left, *right))) if left and right else left or right
+                terms[product] = terms.get(product, 0) + a * b
+        return _made(terms)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Expr:
+        return self * -1
+
+    def __sub__(self, other: AnyExpr) -> Expr:
+        return self + other * -1
+
+    def __rsub__(self, other: AnyExpr) -> Expr:
+        return self * -1 + other  # type: ignore[return-value]
+
+    def __floordiv__(self, other: Expr) -> Expr:
+        return floor_div(self, other)
+
+    def __rfloordiv__(self, other: int) -> Expr:
+        return floor_div(other, self)
+
+    @property
+    def constant(self) -> Number:
+        """The term without atoms."""
+        return self.terms[-1][1] if not self.terms[-1][0] else 0
+
+
+Expr = int | Sym
+AnyExpr = int | Fraction | Sym
+
+
+def name(text: str) -> Expr:
+    """Return the non-negative number called *text*."""
+    plain = _PLAIN_NAME.fullmatch(text) is not None
+    return _single(Atom(text if plain else "'" + text.replace("'", "''") + "'"))
+
+
+def unknown(number: int, low: int | None = 0) -> Expr:
+    """Return the unknown that has *number*, never below *low*."""
+    return _single(Atom(f"?{number}", low))
+
+
+def _single(atom: Atom) -> Expr:
+    return Sym((((atom,), 1),))
+
+
+def _terms(value: AnyExpr) -> Iterable[tuple[Monomial, Number]]:
+    if isinstance(value, Sym):
+        return value.terms
+    return (((), value),) if value else ()
+
+
+def _order(term: tuple[Monomial, Number]) -> tuple[int, Monomial]:
+    return -len(term[0]), term[0]
+
+
+def _made(terms: dict[Monomial, Number]) -> Expr:
+    """Return the polynomial of *terms*, a plain number where no atom is left."""
+    kept = [(m, _whole(c)) for m, c in terms.items() if c]
+    if not kept:
+        return 0
+    if len(kept) == 1 and not kept[0][0]:
+        return kept[0][1]  # type: ignore[return-value]  # Fractions: only in float arithmetic
+    kept.sort(key=_order)
+    return Sym(tuple(kept))
+
+
+def _whole(value: Number) -> Number:
+    return value.numerator if isinstance(value, Fraction) and value.denominator == 1 else value
+
+
+def _text(value: Sym) -> str:
+    parts: list[str] = []
+    for monomial, coefficient in value.terms:
+        factors = [atom.text for atom in monomial]
+        if abs(coefficient) != 1 or not factors:
+            factors.insert(0, str(abs(coefficient)))
+        sign = "-" if coefficient < 0 else "+"
+        parts.append(f" {sign} " + "*".join(factors))
+    text = "".join(parts)
+    return text[3:] if text.startswith(" + ") else "-" + text[3:]
+
+
+def is_large(value: AnyExpr) -> bool:
+    """Say whether *value* is too large to go on with."""
+    return isinstance(value, Sym) and (len(value.terms) > MOST_TERMS or len(str(value)) > LONGEST)
+
+
+def atoms(value: AnyExpr) -> set[Atom]:
+    """Return the atoms of *value*, those inside functions included."""
+    found: set[Atom] = set()
+    stack = [value]
+    while stack:
+        for monomial, _ in _terms(stack.pop()):
+            for atom in monomial:
+                found.add(atom)
+                stack.extend(atom.arguments)
+    return found
+
+
+# Division -----------------------------------------------------------------------------------------
+
+
+def divide(value: AnyExpr, by: AnyExpr) -> Expr | None:
+    """Return the polynomial *q* with ``q * by == value``, or None where there is none."""
+    if isinstance(by, int) and isinstance(value, int):
+        return value // by if by and value % by == 0 else None
+    quotient: Expr = 0
+    divisor = list(_terms(by))
+    if not divisor:
+        return None
+    (lead, factor), rest = divisor[0], value
+    for _ in range(MOST_TERMS):
+        terms = _terms(rest)
+        first = next(iter(terms), None)
+        if first is None:
+            return quotient
+        monomial = _without(first[0], lead)
+        if monomial is None or first[1] % factor:
+            return None
+        step = _made({monomial: first[1] // factor})
+        quotient, rest = quotient + step, rest - step * by
+    return None
+
+
+def _without(monomial: Monomial, factors: Monomial) -> Monomial | None:
+    """Divide one monomial by another."""
+    left = list(monomial)
+    for atom in factors:
+        if atom not in left:
+            return None
+        left.remove(atom)
+    return tuple(left)
+
+
+def floor_div(value: AnyExpr, by: Expr) -> Expr:
+    """Return the quotient rounded down; *by* is not zero."""
+    denominator = math.lcm(*(c.denominator for _, c in _terms(value)))
+    if denominator > 1:
+        value, by = value * denominator, by * denominator
+    exact = divide(value, by)
+    if exact is not None:
+        return exact
+    if isinstance(by, Sym):
+        return _single(_quotient_atom(value, by))
+    if by < 0:
+        value, by = value * -1, -by
+    whole = _made({m: c // by for m, c in _terms(value)})
+    return whole + _proper_fraction(value - whole * by, by)
+
+
+def _proper_fraction(value: AnyExpr, by: int) -> Expr:
+    """Round ``value / by`` down, where every coefficient lies between 0 and *by*."""
+    if not isinstance(value, Sym):
+        return 0
+    common = math.gcd(by, *(int(c) for m, c in value.terms if m))
+    if common > 1:  # floor((g*a + c) / (g*b)) == floor((a + floor(c/g)) / b)
+        value = _made({m: c // common for m, c in value.terms})
+        return floor_div(value, by // common)
+    (monomial, coefficient), *others = value.terms
+    inner = monomial[0] if len(monomial) == 1 and coefficient == 1 else None
+    if inner is not None and inner.function == "floor" and all(not m for m, _ in others):
+        numerator, denominator = inner.arguments
+        if isinstance(denominator, int):  # floor((floor(a/b) + c) / d) == floor((a + b*c) / (b*d))
+            return floor_div(numerator + denominator * value.constant, denominator * by)
+    return _single(_quotient_atom(value, by))
+
+
+def _quotient_atom(value: AnyExpr, by: Expr) -> Atom:
+    low: Number | None = None
+    least, smallest = lower(value), lower(by)
+    if least is not None and smallest is not None and smallest > 0:
+        if least >= 0:
+            low = math.floor(Fraction(least) / by) if isinstance(by, int) else 0
+        elif isinstance(by, int):
+            low = math.floor(Fraction(least) / by)
+    arguments: tuple[Expr, ...] = (value, by)  # type: ignore[assignment]
+    return Atom(f"floor(({value})/({by}))", low, "floor", arguments)
+
+
+def modulo(value: Expr, by: Expr) -> Expr:
+    """Return the remainder of the division that rounds down; *by* is not zero."""
+    return value - floor_div(value, by) * by
+
+
+# Order --------------------------------------------------------------------------------------------
+
+
+def positive_part(value: AnyExpr) -> Expr:
+    """Return ``max(0, value)``."""
+    if not isinstance(value, Sym):
+        return max(0, value)  # type: ignore[return-value]
+    least, most = lower(value), upper(value)
+    if least is not None and least >= 0:
+        return value
+    if most is not None and most <= 0:
+        return 0
+    if value.terms[0][1] < 0:  # max(0, x) == max(0, -x) + x
+        return positive_part(value * -1) + value
+    common = math.gcd(*(int(c) for _, c in value.terms)) if _is_whole(value) else 1
+    if common > 1:
+        value = _made({m: c // common for m, c in value.terms})
+    return _single(Atom(f"max(0, {value})", 0, "max", (value,))) * common
+
+
+def _is_whole(value: Sym) -> bool:
+    return all(isinstance(c, int) for _, c in value.terms)
+
+
+def minimum(left: AnyExpr, right: AnyExpr) -> Expr:
+    """Return the smaller one."""
+    return left - positive_part(left - right)  # type: ignore[return-value]
+
+
+def maximum(left: AnyExpr, right: AnyExpr) -> Expr:
+    """Return the larger one."""
+    return right + positive_part(left - right)  # type: ignore[return-value]
+
+
+def broadcast(dimensions: Iterable[Expr]) -> Expr:
+    """Return the common extent of dimensions that are equal or 1.
+
+    Two different unknown dimensions do not prove each other equal: either may be 1.
+    """
+    found: dict[Expr, None] = {}
+    for dimension in dimensions:
+        if isinstance(dimension, int):
+            if dimension != 1:
+                return dimension
+            continue
+        parts = broadcast_parts(dimension)
+        found.update(dict.fromkeys(parts))
+    if len(found) <= 1:
+        return next(iter(found), 1)
+    arguments = tuple(sorted(found, key=str))
+    low = min(lower(argument) or 0 for argument in arguments)
+    text = ", ".join(map(str, arguments))
+    return _single(Atom(f"broadcast({text})", max(0, low), "broadcast", arguments))
+
+
+def broadcast_parts(dimension: Expr) -> tuple[Expr, ...]:
+    """Return what *dimension* is the common extent of."""
+    atom = only_atom(dimension) if isinstance(dimension, Sym) else None
+    return atom.arguments if atom is not None and atom.function == "broadcast" else (dimension,)
+
+
+def only_atom(value: Sym) -> Atom | None:
+    """Return the atom that *value* consists of, if it is one."""
+    (monomial, coefficient), *others = value.terms
+    return monomial[0] if not others and coefficient == 1 and len(monomial) == 1 else None
+
+
+def lower(value: AnyExpr, depth: int = 4) -> Number | None:
+    """Return a number that *value* never falls below, or None where none is known."""
+    if not isinstance(value, Sym):
+        return value
+    split = _weaken(value, depth)
+    if split is not None:
+        bounds = [lower(case, depth - 1) for case in split]
+        known = [bound for bound in bounds if bound is not None]
+        return min(known) if len(known) == len(bounds) else None
+    total: Number = 0
+    for monomial, coefficient in value.terms:
+        least = _least(monomial)
+        if monomial and (coefficient < 0 or least is None):
+            return None
+        total += coefficient * (1 if least is None else least)
+    return total
+
+
+def _least(monomial: Monomial) -> Number | None:
+    least: Number = 1
+    for atom in monomial:
+        if atom.low is None or (atom.low < 0 and len(monomial) > 1):
+            return None
+        least *= atom.low
+    return least
+
+
+def _weaken(value: Sym, depth: int) -> list[AnyExpr] | None:
+    """Return expressions of which *value* never falls below the least, without one function.
+
+    ``max(0, x)`` is 0 or ``x``, and ``floor(n/d)`` at most ``n/d``; functions that are subtracted
+    are replaced by these.
+    """
+    for monomial, coefficient in value.terms if depth else ():
+        if len(monomial) != 1 or coefficient > 0:
+            continue
+        (atom,) = monomial
+        rest = value - _single(atom) * coefficient
+        if atom.function == "max":
+            return [rest, rest + atom.arguments[0] * coefficient]
+        if atom.function == "floor" and isinstance(atom.arguments[1], int):
+            return [rest + atom.arguments[0] * Fraction(coefficient, atom.arguments[1])]
+    return None
+
+
+def upper(value: AnyExpr) -> Number | None:
+    """Return a number that *value* never exceeds, or None where none is known."""
+    bound = lower(value * -1)
+    return None if bound is None else -bound
+
+
+def is_equal(left: AnyExpr, right: AnyExpr) -> bool | None:
+    """Say whether two expressions are equal, None where it depends on the run."""
+    if left == right:
+        return True
+    difference = left - right
+    least, most = lower(difference), upper(difference)
+    if (least is not None and least > 0) or (most is not None and most < 0):
+        return False
+    return None
+
+
+def is_less(left: AnyExpr, right: AnyExpr) -> bool | None:
+    """Say whether *left* is below *right*, None where it depends on the run."""
+    difference = left - right
+    least, most = lower(difference), upper(difference)
+    if most is not None and most < 0:
+        return True
+    return False if least is not None and least >= 0 else None
+
+
+# Evaluation ---------------------------------------------------------------------------------------
+
+
+def evaluate(value: AnyExpr, look_up: Callable[[Atom], int]) -> Number:
+    """Return the number that *value* is when *look_up* gives the names and unknowns theirs."""
+    total: Number = 0
+    for monomial, coefficient in _terms(value):
+        product = coefficient
+        for atom in monomial:
+            product *= _evaluate_atom(atom, look_up)
+        total += product
+    return _whole(total)
+
+
+def _evaluate_atom(atom: Atom, look_up: Callable[[Atom], int]) -> Number:
+    if not atom.function:
+        return look_up(atom)
+    numbers = [evaluate(argument, look_up) for argument in atom.arguments]
+    if atom.function == "floor":
+        return math.floor(Fraction(numbers[0]) / Fraction(numbers[1]))
+    if atom.function == "max":
+        return max(0, numbers[0])
+    extents = [number for number in numbers if number != 1]
+    return extents[0] if extents else 1

@@ -1,0 +1,1004 @@
+"""Random small models, made of the shapes that passes look for and of near misses.
+
+A `Drawing` grows a graph motif by motif. Every motif is valid in every opset it is offered in, so
+every drawn model loads and runs; choices that only vary numbers come from a seeded generator, so
+that hypothesis has little to shrink. Differences of values are avoided, because what cancels has
+no relative error.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from hypothesis import strategies as st
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
+
+T = TypeVar("T")
+Array = npt.NDArray[Any]
+Dim = int | str
+
+OPSETS = (7, 9, 11, 13, 15, 17, 18, 20, 21)
+LOCAL = "local"
+FLOAT, HALF, DOUBLE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE
+INT, BOOL = TensorProto.INT64, TensorProto.BOOL
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor and what is known about it."""
+
+    name: str
+    shape: tuple[Dim, ...]
+    elem: int
+    exact: bool = False
+    """Whether no rounding can change it: an input, or made from constants."""
+    random: int = 0
+    """1 if it follows from a random operator, 2 if it does not differ in every run."""
+
+    @property
+    def static(self) -> tuple[int, ...] | None:
+        numbers = tuple(dim for dim in self.shape if isinstance(dim, int))
+        return numbers if len(numbers) == len(self.shape) else None
+
+
+NOTHING = Value("", (), 0)
+"""An optional input that is left out."""
+
+
+@dataclass(eq=False)
+class Scope:
+    """A graph being drawn: the main one, or the body of a control-flow node."""
+
+    outer: Scope | None = None
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: list[onnx.TensorProto] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
+    results: list[Value] = field(default_factory=list)
+    """Further candidates for outputs, which no other motif reads."""
+
+    @property
+    def depth(self) -> int:
+        return 0 if self.outer is None else self.outer.depth + 1
+
+    def visible(self) -> list[Value]:
+        return ([] if self.outer is None else self.outer.visible()) + self.values
+
+
+class Drawing:
+    """A model being drawn."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.opset = self.choose(OPSETS)
+        self.elem = self.choose((FLOAT, FLOAT, FLOAT, HALF, DOUBLE))
+        self.ir = self.choose((8, 9, 10, 4, 3))
+        self.batch: Dim = self.choose((2, "N"))
+        self.rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+        self.store = self.choose(("initializer", "node", "anywhere"))
+        self.inputs: list[Value] = []
+        self.overridable: list[Value] = []
+        self.functions: dict[str, onnx.FunctionProto] = {}
+        self.main = self.scope = Scope()
+        self._counters: dict[int, Iterator[int]] = {0: itertools.count()}
+        self.input((self.batch, self.choose((4, 2, 3)), 4, 4))
+
+    # Choosing
+
+    def choose(self, options: Sequence[T]) -> T:
+        return self.draw(st.sampled_from(options))
+
+    def flip(self) -> bool:
+        return self.draw(st.booleans())
+
+    def pick(
+        self, like: Value | None = None, ok: Callable[[Value], bool] = lambda _: True
+    ) -> Value:
+        """Return a visible float value, of the shape of *like*; the first input always qualifies.
+
+        Where nothing is *ok*, a new graph input of two dimensions is made.
+        """
+        found = [
+            value
+            for value in self.scope.visible()
+            if value.elem == self.elem and ok(value) and (like is None or value.shape == like.shape)
+        ]
+        return self.choose(found[::-1]) if found else self.input((self.batch, 6))
+
+    # Making
+
+    def name(self) -> str:
+        """Return a new name; sibling bodies use the same names, as exporters do."""
+        depth = self.scope.depth
+        letter = "t" if not depth else f"b{depth}_"
+        return f"{letter}{next(self._counters[depth])}"
+
+    def input(self, shape: tuple[Dim, ...], elem: int | None = None) -> Value:
+        """Return a new input of the main graph."""
+        value = Value(f"x{len(self.inputs)}", shape, elem or self.elem, exact=True)
+        self.inputs.append(value)
+        self.main.values.append(value)
+        return value
+
+    def node(
+        self,
+        op: str,
+        inputs: Iterable[Value],
+        shape: Sequence[Dim] = (),
+        elem: int | None = None,
+        /,
+        outputs: int = 1,
+        domain: str | None = None,
+        exact: bool = False,
+        **attrs: Any,
+    ) -> Value:
+        """Add a node and return its first output, which is *exact* if nothing rounds."""
+        read = list(inputs)
+        names = [self.name() for _ in range(outputs)]
+        label = f"n_{names[0]}" if self.rng.random() < 0.3 else None
+        made = helper.make_node(op, [v.name for v in read], names, label, domain=domain, **attrs)
+        self.scope.nodes.append(made)
+        return Value(
+            names[0], tuple(shape), elem or self.elem,
+            exact and all(value.exact or not value.name for value in read),
+            max([value.random for value in read] + [op.startswith("Random")]),
+        )  # fmt: skip
+
+    def keep(self, value: Value) -> Value:
+        """Let other motifs read *value*."""
+        self.scope.values.append(value)
+        return value
+
+    def constant(self, values: npt.ArrayLike, elem: int | None = None) -> Value:
+        """Return a constant: an initializer here or outside, or a Constant node."""
+        array = np.asarray(values).astype(helper.tensor_dtype_to_np_dtype(elem or self.elem))
+        value = Value(self.name(), array.shape, elem or self.elem, exact=True)
+        proto = numpy_helper.from_array(array, value.name)
+        style = self.store
+        if style == "anywhere":
+            style = ("initializer", "node", "outer")[self.rng.integers(3)]
+        if style == "initializer" and self.ir < 4:  # a body then has no initializers
+            style = "outer"
+        if style == "node":
+            proto.name = ""
+            self.scope.nodes.append(helper.make_node("Constant", [], [value.name], value=proto))
+        elif style == "outer" and self.scope is not self.main:
+            value.name = proto.name = f"{value.name}_w{len(self.main.weights)}"
+            self.main.weights.append(proto)
+        else:
+            self.scope.weights.append(proto)
+        return value
+
+    def ints(self, *values: int) -> Value:
+        return self.constant(list(values), INT)
+
+    def noise(self, *shape: int, scale: float = 1.0) -> Value:
+        """Return a constant of random numbers."""
+        return self.constant(self.rng.standard_normal(shape) * scale)
+
+    def versioned(
+        self, since: int, op: str, x: Value, name: str, values: Sequence[int], shape: Sequence[Dim]
+    ) -> Value:
+        """Add a node whose parameter was an attribute before opset *since*, then an input."""
+        if self.opset < since:
+            return self.node(op, [x], shape, exact=True, **{name: list(values)})
+        return self.node(op, [x, self.ints(*values)], shape, exact=True)
+
+    def cast(self, x: Value, elem: int) -> Value:
+        return self.node("Cast", [x], x.shape, elem, exact=True, to=elem)
+
+    def body(
+        self, name: str, inputs: Sequence[Value], build: Callable[[], list[Value]]
+    ) -> onnx.GraphProto:
+        """Draw a subgraph; *build* adds its nodes and returns its outputs."""
+        self.scope = Scope(self.scope)
+        self._counters[self.scope.depth] = itertools.count()
+        self.scope.values.extend(value for value in inputs if value.elem == self.elem)
+        try:
+            outputs = build()
+            return helper.make_graph(
+                self.scope.nodes, name, [typed(v, not v.shape) for v in inputs],
+                [typed(v, False) for v in outputs], self.scope.weights,
+            )  # fmt: skip
+        finally:
+            assert self.scope.outer is not None
+            self.scope = self.scope.outer
+
+    # The result
+
+    def model(self, outputs: Sequence[Value]) -> onnx.ModelProto:
+        main = self.main
+        shapes = self.flip()
+        inputs = [typed(value, True) for value in (*self.inputs, *self.overridable)]
+        if self.ir < 4:
+            inputs += [
+                helper.make_tensor_value_info(w.name, w.data_type, w.dims) for w in main.weights
+            ]
+        graph = helper.make_graph(
+            main.nodes, "random", inputs, [typed(v, shapes) for v in outputs], main.weights,
+            value_info=[typed(v, True) for v in self._inner(outputs)] if shapes else [],
+        )  # fmt: skip
+        imports = [helper.make_opsetid("", self.opset)]
+        if self.functions:
+            imports.append(helper.make_opsetid(LOCAL, 1))
+        return helper.make_model(
+            graph,
+            opset_imports=imports,
+            ir_version=self.ir,
+            functions=list(self.functions.values()),
+        )
+
+    def _inner(self, outputs: Sequence[Value]) -> list[Value]:
+        made = {name for node in self.main.nodes for name in node.output}
+        made -= {value.name for value in outputs}
+        return [value for value in self.main.values if value.name in made]
+
+
+def typed(value: Value, shape: bool) -> onnx.ValueInfoProto:
+    """Declare *value*, with its shape or only the number of its dimensions."""
+    dims = value.shape if shape else [None] * len(value.shape)
+    return helper.make_tensor_value_info(value.name, value.elem, dims)
+
+
+# Motifs -------------------------------------------------------------------------------------------
+
+Motif = Callable[[Drawing], None]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A motif and where it can stand."""
+
+    motif: Motif
+    opset: int = 1
+    ir: int = 1
+    max_depth: int = 3
+    double: bool = True
+
+    def fits(self, d: Drawing) -> bool:
+        return (
+            d.opset >= self.opset
+            and d.ir >= self.ir
+            and d.scope.depth <= self.max_depth
+            and (self.double or d.elem != DOUBLE)
+        )
+
+
+OFFERS: list[Offer] = []
+
+
+def motif(often: int = 1, **limits: Any) -> Callable[[Motif], Motif]:
+    """Offer a motif, more *often* or less, to the drawings that its *limits* allow."""
+
+    def register(function: Motif) -> Motif:
+        OFFERS.extend([Offer(function, **limits)] * often)
+        return function
+
+    return register
+
+
+def is_image(value: Value) -> bool:
+    return len(value.shape) == 4 and all(isinstance(dim, int) for dim in value.shape[1:])
+
+
+def is_matrix(value: Value) -> bool:
+    return len(value.shape) == 2 and isinstance(value.shape[1], int)
+
+
+def _width(value: Value, axis: int = 1) -> int:
+    dim = value.shape[axis]
+    assert isinstance(dim, int)
+    return dim
+
+
+@motif(often=3, double=False)  # onnxruntime convolves no doubles
+def convolution(d: Drawing) -> None:
+    """Conv or ConvTranspose in any grouping, often normalised."""
+    x = d.pick(ok=is_image)
+    if not is_image(x):
+        x = d.inputs[0]
+    channels, transposed = _width(x), d.choose((False, False, True))
+    groups = d.choose([g for g in {1, 2, channels} if channels % g == 0])
+    outs = groups * d.choose((1, 2))
+    size = d.choose((1, 3))
+    shape = (channels, outs // groups) if transposed else (outs, channels // groups)
+    weight = d.noise(*shape, size, size, scale=0.3)
+    bias = [d.noise(outs)] if d.flip() else []
+    pads = [size // 2] * 4
+    for _ in range(d.choose((1, 1, 1, 2))):  # once more with the same weights
+        attrs = {"group": groups} if groups > 1 or d.flip() else {}
+        y = d.node(
+            "ConvTranspose" if transposed else "Conv", [x, weight, *bias],
+            (x.shape[0], outs, *x.shape[2:]), pads=pads, **attrs,
+        )  # fmt: skip
+        d.keep(y)
+        if d.choose((True, True, False)):
+            normalise(d, y)
+
+
+def normalise(d: Drawing, x: Value) -> None:
+    """BatchNormalization, also with zero gammas, shared statistics and a computed parameter."""
+    channels = _width(x)
+    gamma = d.rng.uniform(0.5, 1.5, channels)
+    gamma[d.rng.random(channels) < d.choose((0.0, 0.5, 1.0))] = 0
+    scale, beta, mean = d.constant(gamma), d.noise(channels), d.noise(channels)
+    var = d.constant(d.rng.uniform(0.5, 1.5, channels))
+    variant = d.choose(("plain", "plain", "plain", "shared", "open", "epsilon"))
+    attrs: dict[str, Any] = {}
+    if variant == "shared":
+        beta = mean
+    elif variant == "open":
+        beta = d.input((channels,))
+    elif variant == "epsilon":
+        attrs = {"epsilon": 0.1, "momentum": 0.5}
+    d.keep(d.node("BatchNormalization", [x, scale, beta, mean, var], x.shape, **attrs))
+
+
+@motif(often=2)
+def product(d: Drawing) -> None:
+    """Gemm in its forms, or MatMul and Add; on matrices perhaps normalised."""
+    x = d.pick(ok=is_matrix)
+    width, out = _width(x), d.choose((3, 6))
+    bias: Value | None = d.constant(
+        d.rng.standard_normal(d.choose(((out,), (1, out), (1,), (), (1, 1))))
+    )
+    if d.flip():
+        attrs: dict[str, Any] = {}
+        transposed = d.flip()
+        if transposed:
+            attrs["transB"] = 1
+        if d.flip():
+            attrs["beta"] = d.choose((0.5, 0.0, 1.0))
+        if d.flip():
+            attrs["alpha"] = d.choose((0.5, 1.0))
+        if d.opset >= 11 and d.flip():
+            bias = None
+        weight = d.noise(*((out, width) if transposed else (width, out)), scale=0.4)
+        operands = [x, weight] if bias is None else [x, weight, bias]
+        y = d.node("Gemm", operands, (x.shape[0], out), **attrs)
+    else:
+        y = d.node("MatMul", [x, d.noise(width, out, scale=0.4)], (x.shape[0], out))
+        d.keep(y)
+        assert bias is not None
+        y = d.node("Add", [y, bias] if d.flip() else [bias, y], y.shape)
+    d.keep(y)
+    if d.choose((True, True, False)):
+        normalise(d, y)
+
+
+@motif()
+def chain(d: Drawing) -> None:
+    """Elementwise operators."""
+    x = d.pick()
+    ops = ["Relu", "Abs", "Sigmoid", "Tanh", "Erf" if d.opset >= 9 and d.elem == FLOAT else "Exp"]
+    for _ in range(d.choose((1, 2))):
+        x = d.keep(d.node(d.choose(ops), [x], x.shape))
+
+
+@motif()
+def combination(d: Drawing) -> None:
+    """Two values of one shape: residual connections, or a value with itself."""
+    x = d.pick()
+    y = d.pick(like=x)
+    ops = ["Add", "Sum"]
+    if d.elem != HALF:
+        ops += ["Mul", "Max"]
+    d.keep(d.node(d.choose(ops), [x, y], x.shape))
+
+
+def split(d: Drawing, x: Value, axis: int, outputs: int = 2) -> list[Value]:
+    """Split *x* evenly."""
+    part = _width(x, axis) // outputs
+    shape = [*x.shape[:axis], part, *x.shape[axis + 1 :]]
+    parts = [part] * outputs
+    if d.opset >= 18 and d.flip():
+        first = d.node(
+            "Split", [x], shape, exact=True, axis=axis, num_outputs=outputs, outputs=outputs
+        )
+    elif d.opset >= 13:
+        first = d.node("Split", [x, d.ints(*parts)], shape, exact=True, axis=axis, outputs=outputs)
+    else:
+        first = d.node("Split", [x], shape, exact=True, axis=axis, split=parts, outputs=outputs)
+    names = d.scope.nodes[-1].output
+    return [Value(n, tuple(shape), x.elem, first.exact, first.random) for n in names]
+
+
+def cut(d: Drawing, x: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
+    """Slice *x*, whose size along *axis* is known where *end* does not clearly mean all."""
+    far = end >= 2**31 - 1
+    size = x.shape[axis] if far and not start else len(range(_width(x, axis))[start:end:step])
+    shape = [*x.shape[:axis], size, *x.shape[axis + 1 :]]
+    if d.opset < 10:
+        return d.node("Slice", [x], shape, exact=True, starts=[start], ends=[end], axes=[axis])
+    operands = [x, d.ints(start), d.ints(end), d.ints(axis)]
+    if step != 1 or d.flip():
+        operands.append(d.ints(step))
+    return d.node("Slice", operands, shape, exact=True)
+
+
+@motif()
+def branches(d: Drawing) -> None:
+    """Parts of a value, put together again in the same order or another."""
+    x = d.pick(ok=lambda v: len(v.shape) >= 2 and isinstance(v.shape[1], int))
+    width = _width(x)
+    if width % 2:
+        halves = [cut(d, x, 1, 0, 1), cut(d, x, 1, 1, d.choose((2**31 - 1, width, 2**63 - 1)))]
+    elif d.flip():
+        halves = split(d, x, 1)
+    else:
+        halves = [cut(d, x, 1, 0, width // 2), cut(d, x, 1, width // 2, width)]
+    if d.flip():
+        halves[0] = d.node("Relu", [halves[0]], halves[0].shape)
+    used = d.choose(("both", "swapped", "first", "twice"))
+    if used == "first":
+        d.keep(halves[0])
+        return
+    parts = {"both": halves, "swapped": halves[::-1], "twice": [halves[0], halves[0]]}[used]
+    total = sum(_width(part) for part in parts)
+    d.keep(d.node("Concat", parts, [x.shape[0], total, *x.shape[2:]], exact=True, axis=1))
+
+
+def _pad(d: Drawing, x: Value, *pads: int) -> Value:
+    rank = len(x.shape)
+    ends = [*pads, *[0] * (rank - len(pads))]
+    shape = [dim if not e else int(dim) + e for dim, e in zip(x.shape, ends, strict=True)]
+    return d.versioned(11, "Pad", x, "pads", [0] * rank + ends, shape)
+
+
+def _full(d: Drawing, x: Value, op: str, value: float, *shape: int) -> Value:
+    """Add a node that combines *x* with a constant of one number."""
+    return d.node(op, [x, d.constant(np.full(shape, value))], x.shape)
+
+
+def _dropout(d: Drawing, x: Value) -> Value:
+    """Dropout that passes its input on, or trains without dropping anything."""
+    if d.opset < 12:
+        return d.node("Dropout", [x], x.shape, exact=True, outputs=d.choose((1, 2)), ratio=0.5)
+    training = d.choose((None, "false", "true", "open"))
+    if training is None:
+        return d.node("Dropout", [x], x.shape, exact=True, outputs=d.choose((1, 2)))
+    ratio = d.constant(0.0 if training in ("true", "open") else 0.5)
+    mode = d.input((), BOOL) if training == "open" else d.constant(training == "true", BOOL)
+    return d.node("Dropout", [x, ratio, mode], x.shape, exact=True)
+
+
+def _resize(d: Drawing, x: Value) -> Value:
+    if d.elem == DOUBLE:
+        return _clipped(d, x)
+    scales = d.constant(np.ones(len(x.shape)), FLOAT)
+    if d.opset < 10:
+        return d.node("Upsample", [x, scales], x.shape, exact=True, mode="nearest")
+    operands = [x, scales] if d.opset < 11 else [x, d.constant([], FLOAT), scales]
+    return d.node("Resize", operands, x.shape, exact=True, mode="nearest")
+
+
+def _squeezed(d: Drawing, x: Value) -> Value:
+    """Unsqueeze and Squeeze."""
+    wide = d.versioned(13, "Unsqueeze", x, "axes", [1], [x.shape[0], 1, *x.shape[1:]])
+    return d.versioned(13, "Squeeze", d.keep(wide), "axes", [1], x.shape)
+
+
+def _transposed_twice(d: Drawing, x: Value) -> Value:
+    perm = list(d.draw(st.permutations(range(len(x.shape)))))
+    inner = d.node("Transpose", [x], [x.shape[i] for i in perm], exact=True, perm=perm)
+    back = [perm.index(i) for i in range(len(perm))]
+    return d.node("Transpose", [d.keep(inner)], x.shape, exact=True, perm=back)
+
+
+def _expanded(d: Drawing, x: Value) -> Value:
+    return d.node("Expand", [x, d.ints(*[1] * len(x.shape))], x.shape, exact=True)
+
+
+def _clipped(d: Drawing, x: Value) -> Value:
+    return d.node("Clip", [x], x.shape, exact=True)
+
+
+Step = Callable[[Drawing, Value], Value]
+# The opset from which on each can be used, and what does nothing in it.
+NOTHINGS: list[tuple[int, Step]] = [
+    (7, lambda d, x: d.node("Identity", [x], x.shape, exact=True)),
+    (7, lambda d, x: d.cast(x, d.elem)),
+    (7, lambda d, x: _full(d, x, "Mul", 1)),
+    (7, lambda d, x: _full(d, x, "Add", 0, *[1] * d.choose((0, 1, len(x.shape))))),
+    (7, lambda d, x: _full(d, x, "Add", -0.0)),
+    (7, lambda d, x: _full(d, x, "Sub", 0)),
+    (7, lambda d, x: _full(d, x, "Div", 1, 1)),
+    (7, lambda d, x: _full(d, x, "Pow", 1)),
+    (7, lambda d, x: d.node("Transpose", [x], x.shape, exact=True, perm=range(len(x.shape)))),
+    (7, lambda d, x: d.node("Reshape", [x, d.ints(*[0] * len(x.shape))], x.shape, exact=True)),
+    (7, lambda d, x: d.node("Concat", [x], x.shape, exact=True, axis=0)),
+    (7, lambda d, x: d.node(d.choose(("Sum", "Mean")), [x], x.shape, exact=True)),
+    (12, lambda d, x: d.node(d.choose(("Max", "Min")), [x], x.shape, exact=True)),
+    (7, lambda d, x: d.node("Tile", [x, d.ints(*[1] * len(x.shape))], x.shape, exact=True)),
+    (7, _squeezed),
+    (7, _transposed_twice),
+    (7, _dropout),
+    (7, _pad),
+    (7, lambda d, x: cut(d, x, 0, 0, d.choose((2**31 - 1, 2**63 - 1)))),
+    (8, _expanded),
+    (9, _resize),
+    (11, _clipped),
+    (15, lambda d, x: d.node("CastLike", [x, x], x.shape, exact=True)),
+]
+WIDE = (1, 1, 1, 1, 1)
+# What looks as if it did nothing.
+ALMOST: list[tuple[int, Step]] = [
+    (7, lambda d, x: d.node("Mul", [x, d.constant(np.ones((1, *WIDE)[-1 - len(x.shape) :]))],
+                            (1, *x.shape))),
+    (7, lambda d, x: _full(d, x, "Mul", 1 + 2**-7)),
+    (7, lambda d, x: _full(d, x, "Add", 0.125)),
+    (7, lambda d, x: d.node("Add", [x, d.constant(np.eye(1, 2)[0] * 0 + [0, 1])], x.shape)
+        if x.shape[-1] == 2 else _full(d, x, "Add", 2.0)),
+    (7, lambda d, x: d.node("Div", [d.constant(1), d.node("Exp", [d.node("Tanh", [x], x.shape)],
+                            x.shape)], x.shape)),
+    (7, lambda d, x: d.node("Pow", [d.constant(1), x], x.shape)),
+    (7, lambda d, x: _pad(d, x, 0, 1) if len(x.shape) > 1 and x.static else _pad(d, x)),
+    (7, lambda d, x: cut(d, x, len(x.shape) - 1, 1, 2**31 - 1)
+        if x.static and _width(x, -1) > 1 else cut(d, x, 0, 0, 2**31 - 1)),
+    (10, lambda d, x: cut(d, x, 1, 2**31 - 1, -(2**31), -1)
+        if is_image(x) else d.node("Identity", [x], x.shape)),
+    (7, lambda d, x: d.node("Tile", [x, d.ints(2, *[1] * (len(x.shape) - 1))],
+                            (2 * int(x.shape[0]), *x.shape[1:])) if x.static else x),
+    (7, lambda d, x: d.node("ReduceMean", [x], (x.shape[0], *[1] * (len(x.shape) - 1)),
+                            axes=list(range(1, len(x.shape)))) if d.opset < 18 else x),
+    (7, lambda d, x: d.cast(d.cast(x, INT), d.elem) if x.exact else x),
+    (7, lambda d, x: d.cast(d.cast(x, HALF), d.elem) if x.exact else x),
+    (7, lambda d, x: d.cast(d.cast(x, DOUBLE), d.elem)),
+    (7, lambda d, x: d.node("Clip", [x], x.shape, min=-0.5, max=0.5) if d.opset < 11
+        else d.node("Clip", [x, d.constant(-0.5)], x.shape)),
+]  # fmt: skip
+
+
+@motif(often=3)
+def nothing(d: Drawing) -> None:
+    """Nodes that change nothing."""
+    x = d.pick(ok=lambda v: 0 < len(v.shape) < 5)
+    for _ in range(d.choose((1, 2))):
+        x = d.keep(d.choose([step for since, step in NOTHINGS if since <= d.opset])(d, x))
+
+
+@motif(often=2)
+def almost_nothing(d: Drawing) -> None:
+    """Nodes that look as if they changed nothing."""
+    x = d.pick(ok=lambda v: 0 < len(v.shape) < 5)
+    y = d.choose([step for since, step in ALMOST if since <= d.opset])(d, x)
+    if y is not x:
+        d.keep(y)
+
+
+@motif()
+def rearrangement(d: Drawing) -> None:
+    """Flatten, Reshape with 0 and -1, Transpose."""
+    x = d.pick(ok=lambda v: 2 <= len(v.shape) < 5 and not isinstance(v.shape[-1], str))
+    inner = [dim for dim in x.shape[1:] if isinstance(dim, int)]
+    if len(inner) != len(x.shape) - 1:
+        return
+    size = int(np.prod(inner))
+    kind = d.choose(("flatten", "zero", "rest", "split", "transpose"))
+    if kind == "flatten":
+        d.keep(d.node("Flatten", [x], (x.shape[0], size), exact=True))
+    elif kind == "transpose":
+        perm = list(d.draw(st.permutations(range(len(x.shape)))))
+        shape = [x.shape[i] for i in perm]
+        d.keep(d.node("Transpose", [x], shape, exact=True, perm=perm))
+    else:
+        target = {"zero": [0, -1], "rest": [-1, size], "split": [-1, 1, size]}[kind]
+        shape = [x.shape[0], 1, size] if kind == "split" else [x.shape[0], size]
+        d.keep(d.node("Reshape", [x, d.ints(*target)], shape, exact=True))
+
+
+@motif(often=2)
+def shape_arithmetic(d: Drawing) -> None:
+    """Shape, Gather, Unsqueeze, Concat, Reshape: what exporters write for ``x.view``."""
+    x = d.pick(ok=lambda v: 2 <= len(v.shape) < 5)
+    if not all(isinstance(dim, int) for dim in x.shape[1:]):
+        return
+    size = int(np.prod([int(dim) for dim in x.shape[1:]]))
+    shape = d.node("Shape", [x], (len(x.shape),), INT, exact=True)
+    first = d.node("Gather", [shape, d.constant(0, INT)], (), INT, exact=True, axis=0)
+    variant = d.choose(("view", "view", "slice", "expand", "fill", "range", "size"))
+    if variant == "range" and d.opset >= 11:
+        count = d.node("Range", [d.constant(0, INT), first, d.constant(1, INT)], x.shape[:1], INT)
+        d.scope.results.append(count)
+    elif variant == "fill" and d.opset >= 9:
+        value = numpy_helper.from_array(
+            np.array([0.5], helper.tensor_dtype_to_np_dtype(d.elem)), "value"
+        )
+        filled = d.node("ConstantOfShape", [shape], x.shape, value=value)
+        d.keep(d.node("Add", [x, filled], x.shape))
+    elif variant == "expand" and d.opset >= 8:
+        d.keep(d.node("Expand", [d.noise(*[1] * len(x.shape)), shape], x.shape))
+    elif variant == "size":
+        d.scope.results.append(d.node("Size", [x], (), INT))
+    else:
+        one = (
+            cut(d, shape, 0, 0, 1)
+            if variant == "slice"
+            else d.versioned(13, "Unsqueeze", first, "axes", [0], (1,))
+        )
+        target = d.node("Concat", [one, d.ints(-1)], (2,), INT, axis=0)
+        d.keep(d.node("Reshape", [x, target], (x.shape[0], size), exact=True))
+
+
+@motif(often=2)
+def small_constant(d: Drawing) -> None:
+    """A few nodes on constants, whose value is smaller than they are."""
+    x = d.pick(ok=lambda v: bool(v.shape) and isinstance(v.shape[-1], int))
+    width = _width(x, -1)
+    kind = d.choose(("sum", "cast", "transpose", "concat", "gather", "several"))
+    if kind == "sum":
+        c = d.node("Mul", [d.node("Add", [d.noise(width), d.noise(width)], (width,)), d.noise(1)])
+    elif kind == "cast":
+        c = d.cast(d.constant(d.rng.integers(0, 9, width), INT), d.elem)
+    elif kind == "transpose":
+        c = d.node("Transpose", [d.noise(width, 1)], (1, width), perm=[1, 0])
+    elif kind == "concat" and width > 1:
+        c = d.node("Concat", [d.noise(1), d.noise(width - 1)], (width,), axis=0)
+    elif kind == "several" and width < 5:
+        wide = d.noise(4, width)
+        c = split(d, wide, 0, 4)[d.choose((0, 3))]
+        c = d.versioned(13, "Squeeze", c, "axes", [0], (width,))
+    else:
+        c = d.node("Gather", [d.noise(2, width), d.constant(1, INT)], (width,), axis=0)
+    d.keep(d.node("Add", [x, c], x.shape))
+
+
+@motif(opset=9)
+def packed_constant(d: Drawing) -> None:
+    """A few nodes that unpack a value much larger than they are: it must stay packed."""
+    x = d.pick(ok=is_matrix)
+    width = _width(x)
+    kind = d.choose(("fill", "expand", "tile", "cast", "scaled"))
+    if kind == "fill":
+        value = numpy_helper.from_array(np.full(1, 0.5, np.float32), "value")
+        c = d.node("ConstantOfShape", [d.ints(width, 40)], (width, 40), FLOAT, value=value)
+        c = c if d.elem == FLOAT else d.cast(c, d.elem)
+    elif kind == "expand":
+        c = d.node("Expand", [d.noise(1, 40), d.ints(width, 1)], (width, 40))
+    elif kind == "tile":
+        c = d.node("Tile", [d.noise(1, 40), d.ints(width, 1)], (width, 40))
+    else:
+        bits = d.constant(d.rng.integers(-9, 9, (width, 40)), TensorProto.INT8)
+        c = d.cast(bits, d.elem)
+        if kind == "scaled":
+            c = d.node("Mul", [c, d.noise(40, scale=0.05)], (width, 40))
+    d.keep(d.node("MatMul", [x, c], (x.shape[0], 40)))
+
+
+@motif(often=2)
+def duplicates(d: Drawing) -> None:
+    """Some nodes of this graph once more, the second reading what the first one's twin makes."""
+    values = {value.name: value for value in d.scope.values}
+    nodes = [
+        n for n in d.scope.nodes
+        if len(n.output) == 1 and n.output[0] in values and n.op_type != "Constant"
+    ]  # fmt: skip
+    if not nodes:
+        return
+    renamed: dict[str, str] = {}
+    first = d.choose(range(len(nodes)))
+    for node in nodes[first : first + d.choose((1, 2))]:
+        twin = onnx.NodeProto()
+        twin.CopyFrom(node)
+        twin.ClearField("name")
+        old = values[node.output[0]]
+        twin.output[0] = renamed[old.name] = d.name()
+        for i, name in enumerate(node.input):
+            twin.input[i] = renamed.get(name, name)
+        d.scope.nodes.append(twin)
+        d.keep(Value(twin.output[0], old.shape, old.elem, old.exact, old.random))
+
+
+@motif()
+def twins(d: Drawing) -> None:
+    """Two initializers that are equal bit for bit, or nearly."""
+    x = d.pick(ok=lambda v: bool(v.shape) and isinstance(v.shape[-1], int))
+    width = _width(x, -1)
+    first = d.rng.standard_normal(width).astype(helper.tensor_dtype_to_np_dtype(d.elem))
+    second = first.copy()
+    kind = d.choose(("same", "same", "zero", "nan", "last", "shape"))
+    if kind == "zero":
+        first[0], second[0] = 0.0, -0.0
+    elif kind == "nan":
+        first[0] = second[0] = np.nan
+        second.view(np.uint8)[0] ^= 1
+    elif kind == "last":
+        second[-1] += 1
+    elif kind == "shape":
+        second = second[None]
+    for array in (first, second):
+        made = d.node("Div", [x, d.constant(array)], x.shape)
+        if kind == "same":
+            d.keep(made)
+        else:
+            d.scope.results.append(made)
+
+
+@motif(opset=12)
+def constant_forms(d: Drawing) -> None:
+    """Constant nodes of every form."""
+    x = d.pick(ok=lambda v: bool(v.shape) and isinstance(v.shape[-1], int))
+    width = _width(x, -1)
+    kind = d.choose(("float", "floats", "int", "ints", "string", "strings", "sparse", "fields"))
+
+    def make(elem: int, shape: tuple[int, ...], **attrs: Any) -> Value:
+        return d.node("Constant", [], shape, elem, exact=True, **attrs)
+
+    if kind == "float":
+        c = make(FLOAT, (), value_float=0.5)
+    elif kind == "floats":
+        c = make(FLOAT, (width,), value_floats=[0.25] * width)
+    elif kind == "int":
+        c = d.node("Gather", [d.noise(2, width), make(INT, (), value_int=1)], (width,))
+    elif kind == "ints":
+        c = d.node("Reshape", [d.noise(width), make(INT, (2,), value_ints=[1, -1])], (1, width))
+    elif kind == "sparse":
+        entries = helper.make_tensor("", FLOAT, [1], [2.0])
+        where = helper.make_tensor("", INT, [1], [0])
+        c = make(FLOAT, (width,), sparse_value=helper.make_sparse_tensor(entries, where, [width]))
+    elif kind == "fields":
+        c = make(FLOAT, (width,), value=helper.make_tensor("", FLOAT, [width], [0.75] * width))
+    else:
+        value = {"value_string": "a"} if kind == "string" else {"value_strings": ["a", "b"]}
+        c = make(TensorProto.STRING, () if kind == "string" else (2,), **value)
+        d.scope.results.append(d.node("Identity", [c], c.shape, TensorProto.STRING))
+        return
+    c = c if c.elem == d.elem else d.cast(c, d.elem)
+    d.keep(d.node("Mul", [x, c], x.shape))
+
+
+@motif()
+def dead_weight(d: Drawing) -> None:
+    """Nodes, initializers and optional outputs that nobody reads."""
+    x = d.pick()
+    kind = d.choose(("node", "initializer", "chain", "output"))
+    if kind == "node":
+        d.node("Relu", [x], x.shape)
+    elif kind == "initializer":
+        d.noise(5)
+    elif kind == "chain":
+        d.node("Tanh", [d.node("Add", [x, d.noise(1)], x.shape)], x.shape)
+    elif is_image(x) and d.opset >= 8 and d.elem != HALF:
+        y = d.node("MaxPool", [x], x.shape, outputs=2, kernel_shape=[1, 1])
+        d.keep(y)
+
+
+@motif()
+def randomness(d: Drawing) -> None:
+    """Random operators, with and without inputs: one drawing each, however often it is read."""
+    x = d.pick()
+    kind = d.choose(("like", "free", "bernoulli"))
+    if kind == "free" and x.static is not None and d.elem != HALF:
+        noise = d.node("RandomUniform", [], x.shape, dtype=d.elem, shape=list(x.static))
+    elif kind == "bernoulli" and d.opset >= 15:
+        chance = d.node("Sigmoid", [x], x.shape)
+        noise = d.node("Bernoulli", [chance], x.shape)
+        noise.random = 2
+    else:
+        noise = d.node("RandomNormalLike", [x], x.shape)
+    d.keep(noise)
+    d.keep(d.node("Add", [x, noise], x.shape))
+
+
+@motif(opset=10)
+def quantization(d: Drawing) -> None:
+    """QuantizeLinear and DequantizeLinear of an input or of weights."""
+    if d.elem != FLOAT:
+        return
+    x = d.pick(ok=lambda v: v.exact)
+    x = x if x.exact and d.flip() else d.noise(3, 5)
+    parameters = [d.constant(0.0625), d.constant(3, TensorProto.UINT8)]
+    packed = d.node("QuantizeLinear", [x, *parameters], x.shape, TensorProto.UINT8, exact=True)
+    d.keep(d.node("DequantizeLinear", [packed, *parameters], x.shape, exact=True))
+
+
+@motif()
+def lookup(d: Drawing) -> None:
+    """An embedding: rows of a table by integer input."""
+    ids = next((v for v in d.inputs if v.elem == INT), None) or d.input((d.batch, 3), INT)
+    table = d.noise(4, 6)
+    d.keep(d.node("Gather", [table, ids], (*ids.shape, 6), axis=0))
+
+
+@motif(ir=4, max_depth=0)
+def override(d: Drawing) -> None:
+    """An initializer that the caller may override, so that it is no constant."""
+    x = d.pick(ok=lambda v: bool(v.shape) and isinstance(v.shape[-1], int))
+    c = Value(f"default{len(d.overridable)}", (_width(x, -1),), d.elem, exact=True)
+    d.overridable.append(c)
+    value = d.choose((0.0, 1.0))
+    array = np.full(_width(x, -1), value, helper.tensor_dtype_to_np_dtype(d.elem))
+    d.main.weights.append(numpy_helper.from_array(array, c.name))
+    if d.flip():
+        c = d.node("Add", [c, d.constant(1)], c.shape)
+    d.keep(d.node(d.choose(("Add", "Mul")), [x, c], x.shape))
+
+
+def grow(d: Drawing, motifs: int) -> None:
+    """Add *motifs* motifs to the present graph."""
+    for _ in range(motifs):
+        d.choose([offer for offer in OFFERS if offer.fits(d)]).motif(d)
+
+
+def _result(d: Drawing, like: Value) -> Value:
+    """Return a value that this body computes in the shape of *like*; a body may compute none."""
+    made = {name for node in d.scope.nodes for name in node.output}
+    own = [v for v in d.scope.values if v.shape == like.shape and v.name in made]
+    if own and d.choose((True, True, False)):
+        return d.choose(own)
+    return d.node("Identity", [d.pick(like=like)], like.shape)
+
+
+@motif(max_depth=1)
+def condition(d: Drawing) -> None:
+    """If, whose bodies read what surrounds them."""
+    x = d.pick()
+    test = d.choose(("input", "constant", "computed"))
+    if test == "constant":
+        when = d.constant(d.flip(), BOOL)
+    else:
+        when = next((v for v in d.inputs if v.elem == BOOL), None) or d.input((), BOOL)
+        if test == "computed":
+            when = d.node("Not", [when], (), BOOL)
+    bodies = []
+    for name in ("then", "else"):
+
+        def build() -> list[Value]:
+            grow(d, d.choose((1, 2, 0)))
+            return [_result(d, x)]
+
+        def draw_body(name: str = name, build: Callable[[], list[Value]] = build) -> Any:
+            return d.body(name, [], build)
+
+        bodies.append(draw_body())
+    y = d.node("If", [when], x.shape, then_branch=bodies[0], else_branch=bodies[1])
+    y.random = _randomness(d, bodies)
+    d.keep(y)
+
+
+def _randomness(d: Drawing, bodies: Sequence[onnx.GraphProto]) -> int:
+    """Say, to be on the safe side, whether a node with these bodies may give random results."""
+    read_by_bodies = any(value.random for value in d.scope.visible())
+    return 2 if read_by_bodies or any(map(_is_random, bodies)) else 0
+
+
+def _is_random(graph: onnx.GraphProto) -> bool:
+    return any(
+        node.op_type in RANDOM or any(_is_random(a.g) for a in node.attribute if a.HasField("g"))
+        for node in graph.node
+    )
+
+
+RANDOM = frozenset({"RandomNormalLike", "RandomUniform", "Bernoulli"})
+
+
+@motif(opset=11, max_depth=1)
+def loop(d: Drawing) -> None:
+    """Loop with a carried value and a stacked one."""
+    x = d.pick()
+    count = d.constant(2, INT)
+    go_on = d.constant(True, BOOL) if d.flip() else NOTHING
+    carried: list[Value] = []
+
+    def build() -> list[Value]:
+        grow(d, d.choose((1, 2, 0)))
+        still = d.node("Identity", [again], (), BOOL)
+        carried.extend((_result(d, x), d.node("Tanh", [state], x.shape)))
+        return [still, *carried]
+
+    depth = d.scope.depth + 1
+    step = Value(f"i{depth}", (), INT)
+    again = Value(f"go{depth}", (), BOOL)
+    state = Value(f"s{depth}", x.shape, d.elem)
+    body = d.body("body", [step, again, state], build)
+    y = d.node("Loop", [count, go_on, x], x.shape, outputs=2, body=body)
+    tainted = y.random = _randomness(d, [body])
+    stacked = Value(d.scope.nodes[-1].output[1], (2, *x.shape), d.elem, random=tainted)
+    d.keep(y)
+    d.keep(stacked)
+
+
+@motif(opset=9, max_depth=0)
+def scan(d: Drawing) -> None:
+    """Scan over the first axis."""
+    x = d.pick(ok=lambda v: len(v.shape) >= 2)
+
+    def build() -> list[Value]:
+        grow(d, d.choose((1, 0)))
+        return [_result(d, row), d.node("Relu", [row], row.shape)]
+
+    row = Value("row", x.shape[1:], d.elem)
+    body = d.body("rows", [row], build)
+    y = d.node("Scan", [x], x.shape, outputs=2, body=body, num_scan_inputs=1)
+    y.random = _randomness(d, [body])
+    d.keep(y)
+
+
+@motif(ir=8, double=False)
+def call(d: Drawing) -> None:
+    """Call a local function whose body refers to an attribute of the call."""
+    x = d.pick()
+    if not d.functions:
+        for function in _functions(d):
+            d.functions[function.name] = function
+    name = d.choose(("bend", "twice"))
+    d.keep(d.node(name, [x], x.shape, domain=LOCAL, alpha=d.choose((0.5, 0.0))))
+
+
+def _functions(d: Drawing) -> Iterator[onnx.FunctionProto]:
+    """Make ``bend``, and ``twice``, which calls it."""
+    node = helper.make_node
+    one = numpy_helper.from_array(np.array(1, helper.tensor_dtype_to_np_dtype(d.elem)))
+
+    def with_alpha(made: onnx.NodeProto, name: str = "alpha") -> onnx.NodeProto:
+        made.attribute.add(name=name, ref_attr_name="alpha", type=AttributeProto.FLOAT)
+        return made
+
+    bend = [
+        node("Constant", [], ["one"], value=one),
+        node("Mul", ["x", "one"], ["a"]),
+        with_alpha(node("LeakyRelu", ["a"], ["b"])),
+        node("Identity", ["b"], ["c"]),
+        node("Relu", ["x"], ["unused"]),
+    ]
+    if d.opset >= 12 and d.elem == FLOAT:
+        bend += [
+            with_alpha(node("Constant", [], ["alpha"]), "value_float"),
+            node("Add", ["c", "alpha"], ["y"]),
+        ]
+    else:
+        bend.append(node("Add", ["c", "x"], ["y"]))
+    twice = [
+        with_alpha(node("bend", ["x"], ["a"], domain=LOCAL)),
+        node("Identity", ["a"], ["b"]),
+        with_alpha(node("bend", ["b"], ["y"], domain=LOCAL)),
+    ]
+    opsets = [helper.make_opsetid("", d.opset), helper.make_opsetid(LOCAL, 1)]
+    for name, nodes in (("bend", bend), ("twice", twice)):
+        yield helper.make_function(LOCAL, name, ["x"], ["y"], nodes, opsets, ["alpha"])
+
+
+# Models -------------------------------------------------------------------------------------------
+
+
+@st.composite
+def graphs(draw: st.DrawFn, motifs: int = 5, random: bool = True) -> onnx.ModelProto:
+    """Draw a model of up to *motifs* motifs; without *random* operators if so asked."""
+    d = Drawing(draw)
+    offers = [offer for offer in OFFERS if random or offer.motif is not randomness]
+    for _ in range(draw(st.integers(1, motifs))):
+        d.choose([offer for offer in offers if offer.fits(d)]).motif(d)
+    made = {name for node in d.main.nodes for name in node.output}
+    values = [v for v in d.main.values if v.name in made or d.rng.random() < 0.2]
+    others = [v for v in (*values, *d.main.results) if v.random < 2] or d.inputs
+    outputs = [*d.main.results[-1:], next((v for v in values[::-1] if not v.random), others[0])]
+    outputs += draw(st.lists(st.sampled_from(others), max_size=2))
+    return d.model(list({value.name: value for value in outputs}.values()))
+
+
+SIZES = {"N": (3, 1)}
+
+
+def feed(proto: onnx.ModelProto, seed: int) -> dict[str, Array]:
+    """Make up small inputs for *proto*; the size of symbolic dimensions follows the seed."""
+    given = {tensor.name for tensor in proto.graph.initializer}
+    rng = np.random.default_rng(seed)
+    made: dict[str, Array] = {}
+    for info in proto.graph.input:
+        if info.name in given:
+            continue
+        kind = info.type.tensor_type
+        shape = [d.dim_value or SIZES[d.dim_param][seed % 2] for d in kind.shape.dim]
+        if kind.elem_type == BOOL:
+            made[info.name] = np.full(shape, bool(seed % 2))
+        elif kind.elem_type == INT:
+            made[info.name] = rng.integers(0, 4, shape)
+        else:
+            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            made[info.name] = rng.uniform(-1.5, 1.5, shape).astype(dtype)
+    return made
