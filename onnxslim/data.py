@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,7 +49,7 @@ class InputSpec:
     """``tensor``, ``sequence``, ``optional``, ``optional sequence``, ``sparse_tensor``, ``map``."""
     low: int | None = None
     high: int | None = None
-    """Range of integers that index something: ``low <= value < high``."""
+    """Range of whole numbers that index or measure something: ``low <= value < high``."""
     nan: bool = False
     """Whether NaN means something to the model."""
 
@@ -279,6 +279,15 @@ class Calibration:
         except _UNREADABLE as error:
             raise DataError(f"{path} cannot be read: {error}") from error
 
+    def fitted(self, specs: Sequence[InputSpec]) -> Calibration:
+        """Return the same feeds, checked against *specs* unless they are checked already.
+
+        Raises DataError when the first does not fit.
+        """
+        if self._specs is not None:
+            return self
+        return Calibration(self._feeds, self._where, specs, self.labels, self._count)
+
     def __iter__(self) -> Iterator[Feed]:
         for number, feed in enumerate(self._feeds()):
             try:
@@ -412,7 +421,8 @@ def _load_folder(path: Path, specs: Sequence[InputSpec]) -> Calibration:
     def feeds() -> Iterator[Feed]:
         return (_load_set(folder, specs) for folder in sets)
 
-    return Calibration(feeds, str(path), specs, count=len(sets))
+    recorded = [replace(spec, nan=True) for spec in specs]  # who wrote NaN down, meant it
+    return Calibration(feeds, str(path), recorded, count=len(sets))
 
 
 def _number(path: Path) -> tuple[int, str]:
@@ -459,7 +469,8 @@ _BATCHES = (2, 1, 3)
 _RANKS = (2, 1, 4, 3, 0, 5)
 _WORDS = ("a", "of", "the", "cat", "Rome", "", "x1", "3.5")
 _ROUNDS = 3
-_LARGEST = 1 << 24
+_LARGEST = 1 << 20
+"""Elements of a made-up array: what a model makes of them may be a hundred times more."""
 _BYTES = (TensorProto.UINT8, TensorProto.INT8)
 
 
@@ -533,7 +544,7 @@ class _Draw:
         dtype = _numpy_type(elem)
         if elem == TensorProto.BOOL:
             return np.asarray(self.random.random(shape) < 0.5)
-        if _is_integer(dtype):
+        if _is_integer(dtype) or spec.high is not None:
             return self.integers(spec, shape).astype(dtype)
         return self.floats(shape).astype(dtype)
 
@@ -548,7 +559,7 @@ class _Draw:
         elif shape and (
             style == 0 or "mask" in spec.name.lower()
         ):  # ones, then padding: a row without any one is no fair question
-            lengths = self.random.integers(1, shape[-1] + 1, (*shape[:-1], 1))
+            lengths = self.random.integers(1, max(shape[-1], 1) + 1, (*shape[:-1], 1))
             return np.asarray(np.arange(shape[-1]) < lengths).astype(np.int64)
         else:
             low, high = (1, 2) if style < 2 else (0, 3)

@@ -284,9 +284,9 @@ def is_all(tensor: Constant, value: float) -> bool:
         return False
     if float(np.float32(value)) == value:
         return float(first) == value
-    precision = 1e-3 if values.dtype.itemsize == 2 else 5e-7
+    precision = {"bfloat16": 4e-3, "float16": 1e-3}.get(values.dtype.name, 5e-7)
     return abs(float(first) - value) <= precision * abs(value)
 
 
 def _is_number(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "fiu" or dtype.name in ("bfloat16",)
+    return dtype.kind in "fiu" or dtype.name == "bfloat16"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import tempfile
 import time
 from collections import Counter
@@ -129,10 +130,19 @@ def _source(model: Model) -> Iterator[runtime.Source]:
     if model.size() <= _IN_MEMORY:
         yield model.to_bytes()
         return
-    with tempfile.TemporaryDirectory(prefix="onnxslim-") as folder:
-        path = Path(folder) / "model.onnx"
-        model.save(path)
+    with tempfile.TemporaryDirectory(prefix="onnxslim-", dir=_same_disk(model)) as folder:
+        path = model.lend(Path(folder))
+        model.store.forget_pages()
         yield path
+
+
+def _same_disk(model: Model) -> Path | None:
+    """Choose where temporary files can link to the model's weights; None is the usual place."""
+    usual = Path(tempfile.gettempdir())
+    for path, _ in model.store.files:
+        if path.stat().st_dev != usual.stat().st_dev and os.access(path.parent, os.W_OK):
+            return path.parent
+    return None
 
 
 @contextmanager

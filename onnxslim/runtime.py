@@ -132,6 +132,7 @@ _NOISE = (
     r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
     r"Load model from .*? failed:",
     r"Exception during \w+: ",
+    r"(?<=: )[\w.]+\.(?:cc|h):\d+ \w+ ",
     rf"\S*onnxruntime[/\\]\S+:\d+ {_SIGNATURE}(?:.*? was false\. (?=.))?",
 )
 

@@ -19,7 +19,7 @@ import onnx.checker
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from onnxslim.base import Effect
-from onnxslim.data import Calibration, Feed, InputSpec, check, generate, input_specs
+from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs
 from onnxslim.errors import BrokenModel, CannotRun
 from onnxslim.ir import Array, Constant, Model, Node, Tensor, Variable, elem_type, weights, wire
 from onnxslim.runtime import Session, Source
@@ -329,7 +329,7 @@ class Reference:
         if data is None:
             self._run_made(session, _bounded(specs, model), seed)
         else:
-            feeds = (check(feed, specs) for feed in itertools.islice(data, _USER_FEEDS))
+            feeds = itertools.islice(data.fitted(specs), _USER_FEEDS)
             self._cases = list(self._run(session, feeds))
         if self._cases:
             self._find_random(session)
@@ -560,7 +560,8 @@ _SIZED: dict[tuple[str, int], tuple[int, int]] = {
     **dict.fromkeys((("Reshape", 1), ("Expand", 1), ("ConstantOfShape", 0), ("Tile", 1)), _SMALL),
     **dict.fromkeys((("Slice", 1), ("Slice", 2), ("Slice", 4), ("TopK", 1)), _SMALL),
     **dict.fromkeys((("Range", 1), ("Range", 2), ("Loop", 0), ("OneHot", 1)), _SMALL),
-    **dict.fromkeys((("Resize", 3), ("Split", 1)), _SMALL),
+    **dict.fromkeys((("Resize", 3), ("Split", 1), ("CenterCropPad", 1), ("MaxUnpool", 2)), _SMALL),
+    **dict.fromkeys((("Col2Im", 1), ("Col2Im", 2), ("Resize", 2), ("Upsample", 1)), _LENGTH),
     **dict.fromkeys((("ReverseSequence", 1), ("LSTM", 4), ("GRU", 4), ("RNN", 4)), _LENGTH),
 }
 """Operator inputs that are sizes or counts, and values that suit most of them."""
@@ -614,15 +615,14 @@ _INDEXING: dict[tuple[str, int], Callable[[Node], int | None]] = {
 def index_bounds(model: Model) -> dict[str, tuple[int, int]]:
     """Return the range, from its first value to one past its last, that some inputs must keep to.
 
-    These are integer inputs that index a table of known size, or say how large something is.
+    These are inputs that index a table of known size, or say how large something is.
     """
     bounds: dict[str, tuple[int, int]] = {}
     for tensor in model.graph.inputs:
-        if tensor.dtype is not None and np.dtype(tensor.dtype).kind in "iu":
-            ranges = list(_uses(tensor, model))
-            if ranges:
-                low = max(first for first, _ in ranges)
-                bounds[tensor.name] = low, max(low + 1, min(last for _, last in ranges))
+        ranges = list(_uses(tensor, model))
+        if ranges:
+            low = max(first for first, _ in ranges)
+            bounds[tensor.name] = low, max(low + 1, min(last for _, last in ranges))
     return bounds
 
 

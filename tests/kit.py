@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy.typing as npt
 import onnx.parser
+from onnx import numpy_helper
 
 from onnxslim import Model, Pass, Pipeline
 from onnxslim.registry import unparse
@@ -28,6 +32,14 @@ def _domains(text: str) -> list[str]:
     return [
         d for d in (LOCAL, "ai.onnx.ml", "com.microsoft") if f"{d}." in text or f'"{d}"' in text
     ]
+
+
+def holding(before: Model, **arrays: npt.NDArray[Any]) -> Model:
+    """Give *before* initializers: of types that text cannot say, or too large for it."""
+    proto = before.proto()
+    for name, array in arrays.items():
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    return Model.from_proto(proto)
 
 
 def operators(of: Model) -> list[str]:

@@ -37,7 +37,7 @@ class _Identity:
     __hash__ = object.__hash__
 
 
-class Variable(_Identity, gs.Variable):  # type: ignore[misc]
+class Variable(_Identity, gs.Variable):
     """A tensor whose value is known only when the model runs."""
 
     source: onnx.ValueInfoProto | None = None
@@ -60,27 +60,33 @@ class Variable(_Identity, gs.Variable):  # type: ignore[misc]
         return self  # type: ignore[return-value]
 
 
-class Constant(_Identity, gs.Constant):  # type: ignore[misc]
+class Constant(_Identity, gs.Constant):
     """A tensor whose value is known; its array is read-only."""
 
     source: onnx.TensorProto | None = None
     value_info: onnx.ValueInfoProto | None = None
     dropped = False
     """Set when the last reader went: the initializer is not exported while nobody reads it."""
+    assigned = False
+    """Whether `values` was set, so that a Constant node must be written anew."""
 
-    def __init__(self, name: str, values: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, name: str, values: Any, data_location: int | None = None, export_dtype: Any = None
+    ) -> None:
         """Make a constant; see onnx-graphsurgeon."""
-        super().__init__(name, _read_only(values), *args, **kwargs)
+        inputs, outputs = linked(self, "outputs"), linked(self, "inputs")
+        put(self, name=name, inputs=inputs, outputs=outputs, _values=_read_only(values))
+        put(self, data_location=data_location, _export_dtype=export_dtype)
 
     @property
     def values(self) -> Array:
         """The value, as a read-only array; memory-mapped, not copied, where possible."""
         stored = self._values
-        return stored.load() if isinstance(stored, LazyValues) else stored  # type: ignore[no-any-return]
+        return stored.load() if isinstance(stored, LazyValues) else stored
 
     @values.setter
     def values(self, values: Any) -> None:
-        self._values = _read_only(values)
+        self._values, self.assigned = _read_only(values), True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,7 +135,7 @@ class Opaque:
         self.proto = proto
 
 
-class Node(_Identity, gs.Node):  # type: ignore[misc]
+class Node(_Identity, gs.Node):
     """An operator call; attributes are decoded when first read."""
 
     source: onnx.NodeProto | None = None
@@ -193,7 +199,7 @@ class Node(_Identity, gs.Node):  # type: ignore[misc]
         return tensor.values if isinstance(tensor, Constant) else None
 
 
-class Graph(_Identity, gs.Graph):  # type: ignore[misc]
+class Graph(_Identity, gs.Graph):
     """A graph, subgraph or function body."""
 
     source: onnx.GraphProto | None = None
@@ -253,16 +259,21 @@ def adopt(graph: Graph) -> None:
             attrs = node.__dict__.pop("attrs", {})
             node.__class__ = Node
             node.attrs = attrs
-            for value in attrs.values():
-                if type(value) is gs.Graph:
-                    value.__class__ = Graph
-                    value._remember_nothing()
-                    value.opsets = graph.opsets
+            _adopt_graphs(attrs.values(), graph)
         if node.graph is not graph:
             node.graph = graph
         _adopt_tensors(itertools.chain(node.inputs, node.outputs))
         for inner in node.subgraphs():
             adopt(inner)
+
+
+def _adopt_graphs(values: Iterable[Any], around: Graph) -> None:
+    for value in values:
+        if type(value) is gs.Graph:
+            graph: Any = value
+            graph.__class__ = Graph
+            graph._remember_nothing()
+            graph.opsets = around.opsets
 
 
 def _adopt_tensors(tensors: Iterable[Any]) -> None:
@@ -273,7 +284,7 @@ def _adopt_tensors(tensors: Iterable[Any]) -> None:
             tensor.__class__ = Constant
 
 
-class _Links(SynchronizedList):
+class _Links(SynchronizedList[Any]):
     """Graphsurgeon's list without a dict of its own: there are four for every node."""
 
     __slots__ = ("field_name", "parent_obj")
@@ -311,7 +322,7 @@ def absent() -> Variable:
 
 # Attributes ---------------------------------------------------------------------------------------
 
-_PLAIN = {
+_PLAIN: dict[int, str] = {
     AttributeProto.FLOAT: "f",
     AttributeProto.INT: "i",
     AttributeProto.STRING: "s",

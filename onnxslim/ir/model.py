@@ -95,6 +95,10 @@ class Model:
         """
         weights.write(self.skeleton(), self.store, Path(path), external)
 
+    def lend(self, folder: Path) -> Path:
+        """Write the model into *folder*, linking to weights that lie in files; return its path."""
+        return weights.lend(self.skeleton(), self.store, folder)
+
     def size(self) -> int:
         """Return the bytes that the model takes as one file."""
         return weights.size(self.skeleton(), self.store)

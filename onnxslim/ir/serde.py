@@ -350,10 +350,10 @@ class Exporter:
                 for tensor in node.outputs:
                     current[tensor.name] = tensor
         for name, info in graph.value_info.items():
-            tensor = current.pop(name, None)
-            if isinstance(tensor, Variable) and _retyped(tensor):
-                proto.value_info.append(value_info(tensor))
-            elif tensor is not None or name in known or name in graph.undefined_info:
+            held = current.pop(name, None)
+            if held is not None and _retyped(held):
+                proto.value_info.append(value_info(held))
+            elif held is not None or name in known or name in graph.undefined_info:
                 proto.value_info.append(info)
         for name, tensor in current.items():
             typed = isinstance(tensor, Variable) and tensor.dtype is not None
@@ -427,6 +427,9 @@ class Exporter:
                 field.extend(names)
         if node._attrs is not None:
             self._attributes(node, proto, graph)
+        if node.op == "Constant" and any(getattr(t, "assigned", False) for t in node.outputs):
+            del proto.attribute[:]
+            proto.attribute.extend(self._constant_node(node.outputs[0]).attribute)
 
     def _attributes(self, node: Node, proto: NodeProto, graph: Graph) -> None:
         before = {a.name: a for a in node.source.attribute} if node.source is not None else {}
@@ -503,7 +506,7 @@ def _same(value: Any, proto: AttributeProto, store: Store) -> bool:
 def _schema_kind(node: Node, name: str, graph: Graph) -> int:
     try:
         schema = onnx.defs.get_schema(node.op, graph.version, node.domain or "")
-        return int(schema.attributes[name].type.value)
+        return int(schema.attributes[name].type.value)  # type: ignore[attr-defined]
     except (onnx.defs.SchemaError, KeyError):
         return int(AttributeProto.INTS)
 
@@ -533,22 +536,33 @@ def value_info(tensor: Tensor) -> ValueInfoProto:
 def _undeclared_constants(main: Graph, functions: list[Function]) -> dict[Graph, list[Constant]]:
     """Return the constants that passes made, by the graph that shall declare them.
 
-    That is the graph whose nodes alone read a constant, else the outermost graph of the nest.
+    That is the innermost graph around all readers of a constant: further out, its name may be that
+    of another one.
     """
     made: dict[Graph, list[Constant]] = {}
     for root in (main, *functions):
         g.adopt(root)
         graphs = list(walk(root))
         declared = {tensor for graph in graphs for tensor in graph.initializers}
-        homes: dict[Constant, Graph] = {}
+        paths: dict[Graph, tuple[Graph, ...]] = {root: (root,)}
+        homes: dict[Constant, tuple[Graph, ...]] = {}
         for graph in graphs:
+            for inner in (inner for node in graph.nodes for inner in node.subgraphs()):
+                paths[inner] = (*paths[graph], inner)
             for tensor in _read_constants(graph):
                 if tensor not in declared:
-                    home = homes.setdefault(tensor, graph)
-                    homes[tensor] = home if home is graph else root
+                    path = homes.setdefault(tensor, paths[graph])
+                    if path[-1] is not graph:
+                        homes[tensor] = _common(path, paths[graph])
         for constant, home in homes.items():
-            made.setdefault(home, []).append(constant)
+            made.setdefault(home[-1], []).append(constant)
     return made
+
+
+def _common(a: tuple[Graph, ...], b: tuple[Graph, ...]) -> tuple[Graph, ...]:
+    """Return what two paths from the outermost graph share."""
+    shared = itertools.takewhile(lambda pair: pair[0] is pair[1], zip(a, b, strict=False))
+    return tuple(graph for graph, _ in shared)
 
 
 def _read_constants(graph: Graph) -> Iterator[Constant]:
@@ -570,7 +584,8 @@ def check_definitions(main: Graph, functions: list[Function]) -> None:
         for graph in graphs:
             for node in graph.nodes:
                 for tensor in node.inputs:
-                    if tensor.name and not tensor.inputs and tensor not in defined:
+                    free = tensor.name and not tensor.inputs and tensor not in defined
+                    if free and not isinstance(tensor, Constant):  # those are declared on export
                         raise ModelError(
                             f"node {node.name or node.op!r} reads {tensor.name!r}, which nothing "
                             "defines; the file may be cut short"

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import math
+import mmap
 import os
 import tempfile
 import threading
@@ -77,6 +78,8 @@ class Store:
         self._buffers: dict[str, Buffer] = {}
         self.external: dict[str, int] = {}
         """Bytes of the external data files that the model came with, by location."""
+        self.files: list[tuple[Path, npt.NDArray[np.uint8]]] = []
+        """Mapped files that buffers are views of."""
 
     def keep(self, buffer: Buffer) -> str:
         """Take *buffer* in and return its key."""
@@ -90,6 +93,21 @@ class Store:
             raise ModelError(f"external data {wire.MARK + key!r} does not exist")
         return self._buffers[key]
 
+    def locate(self, buffer: Buffer) -> tuple[Path, int] | None:
+        """Return the file and the offset that *buffer* is a view of, if it is one."""
+        at = buffer.__array_interface__["data"][0]
+        for path, mapped in self.files:
+            start = mapped.__array_interface__["data"][0]
+            if start <= at and at + len(buffer) <= start + len(mapped):
+                return path, at - start
+        return None
+
+    def forget_pages(self) -> None:
+        """Give back the memory of mapped files; they are read anew when needed."""
+        for _, mapped in self.files:
+            with contextlib.suppress(AttributeError, ValueError, OSError):
+                mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
     def tensor_bytes(self, tensor: TensorProto) -> Buffer:
         """Return the raw bytes of *tensor*, lifted or not."""
         if wire.is_marked(tensor):
@@ -97,8 +115,10 @@ class Store:
         return np.frombuffer(tensor.raw_data, np.uint8)
 
 
-class Weight(LazyValues):  # type: ignore[misc]
+class Weight(LazyValues):
     """Tensor values that stay where they are until somebody looks."""
+
+    tensor: TensorProto
 
     def __init__(self, tensor: TensorProto, store: Store) -> None:
         """Stand for *tensor*, whose bytes may lie in *store*."""
@@ -114,7 +134,7 @@ class Weight(LazyValues):  # type: ignore[misc]
     @property
     def nbytes(self) -> int:
         """Bytes that the values take in a file."""
-        return math.prod(self.shape) * bits(self.tensor.data_type) // 8
+        return -(-math.prod(self.shape) * bits(self.tensor.data_type) // 8)
 
     def load(self) -> Array:
         """Return the values as a read-only array; a view where the layout allows."""
@@ -125,6 +145,7 @@ class Weight(LazyValues):  # type: ignore[misc]
 
     def _decode(self) -> Array:
         tensor = self.tensor
+        numpy_type(tensor.data_type)  # refuses what cannot be decoded
         lifted = wire.is_marked(tensor)
         if lifted and tensor.data_type != TensorProto.STRING and not bits(tensor.data_type) % 8:
             buffer = self.store.tensor_bytes(tensor)
@@ -135,8 +156,10 @@ class Weight(LazyValues):  # type: ignore[misc]
                 )
             return buffer.view(self.dtype).reshape(self.shape)
         try:
+            if min(self.shape, default=0) < 0:
+                raise ValueError(f"its shape is {list(self.shape)}")
             if tensor.data_type == TensorProto.STRING:
-                return np.array(list(tensor.string_data), dtype=object).reshape(self.shape)
+                return np.array(_texts(tensor.string_data), dtype=object).reshape(self.shape)
             return spooled(numpy_helper.to_array(self.plain()))
         except (ValueError, TypeError) as error:
             raise ModelError(f"tensor {tensor.name!r}: {error}") from error
@@ -144,6 +167,13 @@ class Weight(LazyValues):  # type: ignore[misc]
     def plain(self) -> TensorProto:
         """Return the tensor with its bytes inside."""
         return plain(self.tensor, self.store)
+
+
+def _texts(strings: Iterable[bytes]) -> list[str] | list[bytes]:
+    try:
+        return [item.decode() for item in strings]
+    except UnicodeDecodeError:
+        return list(strings)
 
 
 def plain(tensor: TensorProto, store: Store) -> TensorProto:
@@ -172,7 +202,7 @@ def to_tensor(array: Array, name: str, store: Store) -> TensorProto:
 
 def _shortest(tensor: TensorProto, array: Array) -> TensorProto:
     """Write small integers as varints where that takes fewer bytes."""
-    field = {TensorProto.INT64: "int64_data", TensorProto.INT32: "int32_data"}
+    field: dict[int, str] = {TensorProto.INT64: "int64_data", TensorProto.INT32: "int32_data"}
     if tensor.data_type not in field or not array.size:
         return tensor
     packed = TensorProto(dims=tensor.dims, data_type=tensor.data_type, name=tensor.name)
@@ -228,10 +258,13 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _mapped(path: Path) -> Buffer:
+def _mapped(path: Path, store: Store | None = None) -> Buffer:
     if path.stat().st_size == 0:
         return np.zeros(0, np.uint8)
-    return np.asarray(np.memmap(path, np.uint8, "r"))
+    mapped = np.memmap(path, np.uint8, "r")
+    if store is not None:
+        store.files.append((path, mapped))
+    return np.asarray(mapped)
 
 
 def read(path: Path, store: Store) -> ModelProto:
@@ -242,7 +275,7 @@ def read(path: Path, store: Store) -> ModelProto:
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a directory; give the .onnx file inside it")
-        buffer = _mapped(path)
+        buffer = _mapped(path, store)
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
@@ -304,7 +337,10 @@ def resolve_external(skeleton: ModelProto, folder: Path | None, store: Store) ->
     """
     files: dict[str, Buffer] = {}
     for tensor in tensors(skeleton):
-        if tensor.data_location != TensorProto.EXTERNAL or wire.is_marked(tensor):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        if wire.is_marked(tensor):
+            store.tensor_bytes(tensor)  # a file may not name marks of its own
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
@@ -313,7 +349,7 @@ def resolve_external(skeleton: ModelProto, folder: Path | None, store: Store) ->
                 f"tensor {tensor.name!r} lies in {location!r}; give the path of the model instead"
             )
         if location not in files:
-            files[location] = _external_file(tensor.name, location, folder)
+            files[location] = _external_file(tensor.name, location, folder, store)
             store.external[location] = len(files[location])
         data = _external_slice(tensor, entries, files[location])
         del tensor.external_data[:]
@@ -324,13 +360,13 @@ def resolve_external(skeleton: ModelProto, folder: Path | None, store: Store) ->
             tensor.MergeFrom(wire.mark(store.keep(data), len(data), explicit=False))
 
 
-def _external_file(name: str, location: str, folder: Path) -> Buffer:
+def _external_file(name: str, location: str, folder: Path, store: Store) -> Buffer:
     pure = PurePosixPath(location.replace("\\", "/"))
     inside = location and not pure.is_absolute() and ".." not in pure.parts
     path = folder / pure
     try:
         if inside and path.resolve().is_relative_to(folder.resolve()):
-            return _mapped(path)
+            return _mapped(path, store)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"tensor {name!r}: external data {location!r} cannot be read: {_reason(error)}"
@@ -430,6 +466,51 @@ def replace_file(path: Path, original: Path) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def lend(skeleton: ModelProto, store: Store, folder: Path) -> Path:
+    """Write the model into *folder* for a reader in this run, and return its path.
+
+    Weights that lie in a file already are not written again: a hard link to that file is made in
+    *folder* where the file system allows. Raises OSError.
+    """
+    links: dict[Path, str] = {}
+    with (folder / "weights.bin").open("wb") as file:
+        for tensor in tensors(skeleton):
+            if not wire.is_marked(tensor):
+                continue
+            buffer = store.tensor_bytes(tensor)
+            place = _link(store.locate(buffer), folder, links)
+            if place is None:
+                place = "weights.bin", file.tell()
+                file.write(buffer.data)
+            _point(tensor, *place, len(buffer))
+    path = folder / "model.onnx"
+    path.write_bytes(skeleton.SerializeToString())
+    return path
+
+
+def _link(
+    place: tuple[Path, int] | None, folder: Path, links: dict[Path, str]
+) -> tuple[str, int] | None:
+    """Return the place of a weight through a link in *folder*; None where none can be made."""
+    if place is None:
+        return None
+    path, offset = place
+    if path not in links:
+        links[path] = f"link{len(links)}.bin"
+        try:
+            os.link(path, folder / links[path])
+        except OSError:
+            links[path] = ""
+    return (links[path], offset) if links[path] else None
+
+
+def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    """Make *tensor* refer to external data."""
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
 def _write_external(skeleton: ModelProto, store: Store, path: Path) -> Path:
     lifted = [tensor for tensor in tensors(skeleton) if wire.is_marked(tensor)]
     content, buffers, offset = list[bytes | Buffer](), list[tuple[TensorProto, int]](), 0
@@ -441,10 +522,7 @@ def _write_external(skeleton: ModelProto, store: Store, path: Path) -> Path:
         offset += padding + len(buffer)
     target = _data_file(path, content)
     for tensor, at in buffers:
-        length = len(store.tensor_bytes(tensor))
-        del tensor.external_data[:]
-        for key, value in (("location", target.name), ("offset", at), ("length", length)):
-            tensor.external_data.add(key=key, value=str(value))
+        _point(tensor, target.name, at, len(store.tensor_bytes(tensor)))
     replace(target, content)
     replace(path, [skeleton.SerializeToString(deterministic=True)])
     return target
@@ -455,10 +533,11 @@ def _data_file(path: Path, content: list[bytes | Buffer]) -> Path:
     plain_name = path.with_name(f"{path.name}.data")
     if not plain_name.exists():
         return plain_name
-    wanted, present = hashlib.sha256(), hashlib.sha256()
+    wanted = hashlib.sha256()
     for piece in content:
         wanted.update(wire.view(piece))
-    present.update(_mapped(plain_name).data)
+    with plain_name.open("rb") as file:
+        present = hashlib.file_digest(file, "sha256")
     if wanted.digest() == present.digest():
         return plain_name
     return path.with_name(f"{path.name}.{wanted.hexdigest()[:8]}.data")

@@ -171,7 +171,8 @@ def _header(number: int, length: int) -> bytes:
 def unknown(message: Any) -> bytes:
     """Serialise the fields of *message* that this release of onnx does not know."""
     out = bytearray()
-    for field in UnknownFieldSet(message):
+    fields: Any = UnknownFieldSet(message)
+    for field in fields:
         out += encode_varint(field.field_number << 3 | field.wire_type)
         if field.wire_type == 2:
             out += encode_varint(len(field.data)) + field.data

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
+from onnxslim.ir import Constant, producer
 from onnxslim.shapes import expr
-from onnxslim.shapes.expr import Expr, broadcast, floor_div
+from onnxslim.shapes.expr import Expr, broadcast, floor_div, is_at_least
 from onnxslim.shapes.site import (
     ENDLESS,
     Loose,
@@ -53,14 +54,7 @@ def ceil_div(value: Any, by: Expr) -> Expr:
 
 def agree(dims: Sequence[Expr]) -> Expr:
     """Return the simplest of several dimensions that are equal if the model runs at all."""
-    return min(dims, key=_simplicity)
-
-
-def _simplicity(dim: Expr) -> tuple[int, int, str]:
-    if isinstance(dim, int):
-        return 0, 0, ""
-    text = str(dim)
-    return 1 + ("?" in text), len(text), text
+    return min(dims, key=expr.simplicity)
 
 
 def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
@@ -220,61 +214,59 @@ def reshaped(shape: Shape | None, target: Sequence[Expr], allow_zero: bool = Fal
     dimension of the input at its place. `_stays` says when that makes no difference.
     """
     if len(target) == 1 and shape is not None:
-        return [agree([product(shape), *(t for t in target if _is_positive(t))])]
+        return [agree([product(shape), *(t for t in target if is_at_least(t, 1))])]
     found: list[Expr | None] = []
     for index, wanted in enumerate(target):
         if wanted == 0 and not allow_zero:
             found.append(shape[index] if shape is not None and index < len(shape) else None)
+        elif is_at_least(wanted, 0):
+            found.append(wanted)
         else:
-            found.append(wanted if _is_never_negative(wanted) else None)
-    rest = None if shape is None else _rest(shape, found)
-    if rest is None and not allow_zero:
+            found.append(None)
+    exact, rest = _rest(shape, found)
+    if not exact and not allow_zero:
         found = [
-            dim if wanted == 0 or _stays(wanted, shape, index) else None
-            for index, (wanted, dim) in enumerate(zip(target, found, strict=True))
+            dim if wanted == 0 or _stays(wanted, shape) else None
+            for wanted, dim in zip(target, found, strict=True)
         ]
-    elif found.count(None) == 1:
+        rest = _rest(shape, found)[1]
+    if found.count(None) == 1:
         found[found.index(None)] = rest
     return found
 
 
-def _stays(wanted: Expr, shape: Shape | None, index: int) -> bool:
+def _stays(wanted: Expr, shape: Shape | None) -> bool:
     """Say whether *wanted* in a Reshape's target is the dimension that results even if it is zero.
 
-    It is never zero, or the dimension of the input is zero with it. (Nor does it matter where the
-    known part of the target divides the size of the input: then a zero means an empty tensor.)
+    Either it is never zero, or a dimension of the input is zero with it. If that is another
+    dimension than the one at its place the tensor is empty, which we do not care about.
     """
-    if _is_positive(wanted):
+    return is_at_least(wanted, 1) or any(_vanishes_with(dim, wanted) for dim in shape or ())
+
+
+def _vanishes_with(dim: Expr, other: Expr) -> bool:
+    """Say whether *dim* is zero where *other* is."""
+    if set(expr.broadcast_parts(other)) <= set(expr.broadcast_parts(dim)):
         return True
-    if shape is None or index >= len(shape):
-        return False
-    return wanted == shape[index] or wanted in expr.broadcast_parts(shape[index])
+    return is_at_least(other, dim) or expr.divide(dim, other) is not None
 
 
-def _is_positive(value: Expr) -> bool:
-    least = expr.lower(value)
-    return least is not None and least > 0
+def _rest(shape: Shape | None, found: Sequence[Expr | None]) -> tuple[bool, Expr | None]:
+    """Divide the number of elements of *shape* by that of the known part of *found*.
 
-
-def _is_never_negative(value: Expr) -> bool:
-    least = expr.lower(value)
-    return least is not None and least >= 0
-
-
-def _rest(shape: Shape, found: Sequence[Expr | None]) -> Expr | None:
-    """Return the number of elements of *shape* by that of the known part of *found*."""
-    left, right = list(shape), []
+    Also say whether that leaves no remainder whatever the dimensions are.
+    """
+    left, right = list(shape or ()), []
     for dim in found:
-        if dim is None:
-            continue
         if dim in left:
             left.remove(dim)
-        else:
+        elif dim is not None:
             right.append(dim)
     total, taken = product(left), product(right)
-    if expr.is_large(total) or expr.is_large(taken):
-        return None
-    return expr.divide(total, taken)
+    if shape is None or taken == 0 or expr.is_large(total) or expr.is_large(taken):
+        return False, None
+    quotient = expr.divide(total, taken)
+    return quotient is not None, floor_div(total, taken) if quotient is None else quotient
 
 
 @rule("Flatten")
@@ -335,6 +327,8 @@ def _concat(at: Site) -> list[Loose | None]:
         raise Unknown
     axis = axis_of(at.number("axis", 1 if at.opset < 4 else 0), rank)
     dims = [agree(column) for column in zip(*shapes, strict=True)]
+    for other in shapes:
+        at.equate(dims[:axis] + dims[axis + 1 :], other[:axis] + other[axis + 1 :])
     total: Expr = 0
     for shape in shapes:
         total = total + shape[axis]
@@ -459,7 +453,13 @@ def _compress(at: Site) -> list[Loose | None]:
 
 @rule("NonZero")
 def _non_zero(at: Site) -> list[Loose | None]:
-    return [[len(at.dims(0)), None]]
+    dims = at.dims(0)
+    source = producer(at.input(0))
+    if source is not None and source.operator == "ConstantOfShape":  # old exporters' Range
+        value = source.attr("value")
+        if isinstance(value, Constant) and value.values.all():
+            return [[len(dims), product(dims)]]
+    return [[len(dims), None]]
 
 
 @rule("TopK")
@@ -572,22 +572,15 @@ def _arg(at: Site) -> list[Loose | None]:
 # Products -----------------------------------------------------------------------------------------
 
 
-@rule("MatMul", "MatMulInteger")
+@rule("MatMul", "MatMulInteger", "QLinearMatMul")
 def _matmul(at: Site) -> list[Loose | None]:
-    return [_product_shape(at.dims(0), at.dims(1))]
-
-
-@rule("QLinearMatMul")
-def _qlinear_matmul(at: Site) -> list[Loose | None]:
-    return [_product_shape(at.dims(0), at.dims(3))]
-
-
-def _product_shape(left: Shape, right: Shape) -> Shape:
+    left, right = at.dims(0), at.dims(3 if at.node.op == "QLinearMatMul" else 1)
     if not left or not right:
         raise Unknown
+    at.equate(left[-1:], right[-2:-1] or right)
     rows = left[-2:-1]
     columns = right[-1:] if len(right) > 1 else ()
-    return (*broadcast_shapes([left[:-2], right[:-2]]), *rows, *columns)
+    return [(*broadcast_shapes([left[:-2], right[:-2]]), *rows, *columns)]
 
 
 @rule("Gemm")
@@ -595,7 +588,9 @@ def _gemm(at: Site) -> list[Loose | None]:
     left, right = at.dims(0), at.dims(1)
     if len(left) != 2 or len(right) != 2:
         raise Unknown
-    return [[left[at.number("transA", 0)], right[1 - at.number("transB", 0)]]]
+    a, b = at.number("transA", 0), at.number("transB", 0)
+    at.equate([left[1 - a]], [right[b]])
+    return [[left[a], right[1 - b]]]
 
 
 @rule("Einsum")

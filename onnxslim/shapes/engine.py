@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from onnxslim.ir import Graph, Model, Node, Tensor
-from onnxslim.shapes import dims, expr, inferred, values
+from onnxslim.shapes import dims, equations, expr, inferred, values
 from onnxslim.shapes.expr import Expr
 from onnxslim.shapes.inferred import Dim, Inferred, Type
 from onnxslim.shapes.site import (
@@ -28,23 +28,29 @@ from onnxslim.shapes.site import (
 
 _MALFORMED = (Unknown, ArithmeticError, LookupError, TypeError, ValueError)
 """What a rule raises when it cannot say anything, or meets a node that no runtime would accept."""
-_REPEATED = frozenset({"Loop", "Scan"})
 
 
 def run(model: Model, trust_names: bool = False) -> Known:
     """Return what is known of the tensors of *model*."""
-    engine = Engine(inferred.infer(model, trust_names))
-    engine.graph(model.graph)
-    return engine.known
+    start = inferred.infer(model, trust_names)
+    names = {text: expr.name(text) for text in start.names}
+    while True:  # names that turn out equal can prove others equal; every round has fewer
+        engine = Engine(start, names)
+        engine.graph(model.graph)
+        classes = equations.solve(engine.known.equations, model.graph)
+        found = {text: classes.find(value) for text, value in names.items()}
+        if found == names:
+            return engine.known
+        names = found
 
 
 class Engine:
     """Adds to what is known, node by node."""
 
-    def __init__(self, start: Inferred) -> None:
-        """Start from what ONNX found out."""
+    def __init__(self, start: Inferred, names: Mapping[str, Expr]) -> None:
+        """Start from what ONNX found out, with *names* for the dimensions of the inputs."""
         self.known, self._inferred = Known(), start
-        self._names: dict[str, Expr] = {text: expr.name(text) for text in start.names}
+        self._names = dict(names)
         self._spelled: dict[str, Expr] = {}
         self._sharper: set[Tensor] = set()
         """Tensors of which more is known than ONNX knew when it looked at their readers."""
@@ -60,7 +66,7 @@ class Engine:
     def _node(self, node: Node) -> None:
         for inner in node.subgraphs():
             self.graph(inner)
-        if node.operator in _REPEATED:
+        if node.operator in inferred.REPEATED:
             self._repeated(node)
         elif node.operator == "If":
             self._if(node)
@@ -146,6 +152,8 @@ class Engine:
 
     def _named(self, text: str) -> Expr:
         """Return the dimension that ONNX calls *text*."""
+        if text in self._inferred.vague:
+            return self.known.fresh()
         found = self._names.get(text)
         if found is None:
             found = self._names[text] = self.known.fresh()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 Number = int | Fraction
@@ -26,6 +26,8 @@ MOST_TERMS = 24
 """Larger polynomials are given up, so that reasoning stays linear in the size of the model."""
 LONGEST = 400
 """So are expressions whose text is longer than this."""
+
+_MOST_COMPARED = 8
 
 
 class Atom:
@@ -42,6 +44,11 @@ class Atom:
     ) -> None:
         """Make an atom that is never below *low*; names and unknowns have no *function*."""
         self.text, self.low, self.function, self.arguments = text, low, function, arguments
+
+    @property
+    def is_name(self) -> bool:
+        """Say whether this is the dimension of an input."""
+        return not self.function and not self.text.startswith("?")
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Atom) and self.text == other.text)
@@ -179,6 +186,14 @@ def is_large(value: AnyExpr) -> bool:
     return isinstance(value, Sym) and (len(value.terms) > MOST_TERMS or len(str(value)) > LONGEST)
 
 
+def simplicity(value: Expr) -> tuple[int, int, str]:
+    """Return a key that sorts the simplest of several equal expressions to the front."""
+    if isinstance(value, int):
+        return 0, 0, ""
+    text = str(value)
+    return 1 + ("?" in text), len(text), text
+
+
 def atoms(value: AnyExpr) -> set[Atom]:
     """Return the atoms of *value*, those inside functions included."""
     found: set[Atom] = set()
@@ -313,22 +328,32 @@ def maximum(left: AnyExpr, right: AnyExpr) -> Expr:
 def broadcast(dimensions: Iterable[Expr]) -> Expr:
     """Return the common extent of dimensions that are equal or 1.
 
-    Two different unknown dimensions do not prove each other equal: either may be 1.
+    Two different unknown dimensions do not prove each other equal: either may be 1. But one that is
+    never the larger one adds nothing.
     """
     found: dict[Expr, None] = {}
     for dimension in dimensions:
-        if isinstance(dimension, int):
-            if dimension != 1:
-                return dimension
-            continue
-        parts = broadcast_parts(dimension)
-        found.update(dict.fromkeys(parts))
+        if not isinstance(dimension, int):
+            found.update(dict.fromkeys(broadcast_parts(dimension)))
+        elif dimension != 1:
+            return dimension
     if len(found) <= 1:
         return next(iter(found), 1)
-    arguments = tuple(sorted(found, key=str))
+    arguments = sorted(_undominated(list(found)), key=str)
+    if len(arguments) == 1:
+        return arguments[0]
     low = min(lower(argument) or 0 for argument in arguments)
     text = ", ".join(map(str, arguments))
-    return _single(Atom(f"broadcast({text})", max(0, low), "broadcast", arguments))
+    return _single(Atom(f"broadcast({text})", max(0, low), "broadcast", tuple(arguments)))
+
+
+def _undominated(dimensions: list[Expr]) -> list[Expr]:
+    """Leave out dimensions that are never larger than another one."""
+    for dimension in dimensions if len(dimensions) <= _MOST_COMPARED else ():
+        others = [other for other in dimensions if other is not dimension]
+        if any(is_at_least(other, dimension) for other in others):
+            return _undominated(others)
+    return dimensions
 
 
 def broadcast_parts(dimension: Expr) -> tuple[Expr, ...]:
@@ -343,15 +368,24 @@ def only_atom(value: Sym) -> Atom | None:
     return monomial[0] if not others and coefficient == 1 and len(monomial) == 1 else None
 
 
-def lower(value: AnyExpr, depth: int = 4) -> Number | None:
+def lower(value: AnyExpr, depth: int = 5) -> Number | None:
     """Return a number that *value* never falls below, or None where none is known."""
     if not isinstance(value, Sym):
         return value
-    split = _weaken(value, depth)
-    if split is not None:
-        bounds = [lower(case, depth - 1) for case in split]
+    bound = _termwise(value)
+    if bound is not None or not depth:
+        return bound
+    cases = _weakened(value)
+    if cases:
+        bounds = [lower(case, depth - 1) for case in cases]
         known = [bound for bound in bounds if bound is not None]
         return min(known) if len(known) == len(bounds) else None
+    bounds = [lower(case, depth - 1) for case in _relaxed(value)]
+    return max((bound for bound in bounds if bound is not None), default=None)
+
+
+def _termwise(value: Sym) -> Number | None:
+    """Return the bound that follows from those of the atoms."""
     total: Number = 0
     for monomial, coefficient in value.terms:
         least = _least(monomial)
@@ -370,28 +404,47 @@ def _least(monomial: Monomial) -> Number | None:
     return least
 
 
-def _weaken(value: Sym, depth: int) -> list[AnyExpr] | None:
+def _weakened(value: Sym) -> list[AnyExpr]:
     """Return expressions of which *value* never falls below the least, without one function.
 
     ``max(0, x)`` is 0 or ``x``, and ``floor(n/d)`` at most ``n/d``; functions that are subtracted
     are replaced by these.
     """
-    for monomial, coefficient in value.terms if depth else ():
-        if len(monomial) != 1 or coefficient > 0:
+    for atom, coefficient in _functions(value):
+        if coefficient > 0:
             continue
-        (atom,) = monomial
         rest = value - _single(atom) * coefficient
         if atom.function == "max":
             return [rest, rest + atom.arguments[0] * coefficient]
         if atom.function == "floor" and isinstance(atom.arguments[1], int):
             return [rest + atom.arguments[0] * Fraction(coefficient, atom.arguments[1])]
-    return None
+    return []
+
+
+def _relaxed(value: Sym) -> Iterator[AnyExpr]:
+    """Yield expressions that *value* never falls below: ``max(0, x)`` is at least ``x``."""
+    for atom, coefficient in _functions(value):
+        if coefficient > 0 and atom.function == "max":
+            yield value + (atom.arguments[0] - _single(atom)) * coefficient
+
+
+def _functions(value: Sym) -> Iterator[tuple[Atom, Number]]:
+    """Yield the functions that are terms of *value*, and their coefficients."""
+    for monomial, coefficient in value.terms:
+        if len(monomial) == 1 and monomial[0].function:
+            yield monomial[0], coefficient
 
 
 def upper(value: AnyExpr) -> Number | None:
     """Return a number that *value* never exceeds, or None where none is known."""
     bound = lower(value * -1)
     return None if bound is None else -bound
+
+
+def is_at_least(left: AnyExpr, right: AnyExpr) -> bool:
+    """Say whether *left* is never below *right*."""
+    least = lower(left - right)
+    return least is not None and least >= 0
 
 
 def is_equal(left: AnyExpr, right: AnyExpr) -> bool | None:

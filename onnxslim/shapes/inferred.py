@@ -8,7 +8,8 @@ feeds break the model's own contract and are not provided for.) Not believed are
   from one iteration to the next;
 * names of input dimensions that occur twice, because nobody checks that the two are equal;
 * negative dimensions, which exporters write for unknown ones;
-* initializers that the caller may override.
+* initializers that the caller may override;
+* names of dimensions that ONNX invents for the elements of sequences: one name for all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import onnx
@@ -27,7 +28,11 @@ from onnxslim.ir import Graph, Model, Node, Tensor, Variable
 Dim = int | str | None
 """A dimension: a number, a name for a number that only a run tells, or None where unknown."""
 
+REPEATED = frozenset({"Loop", "Scan"})
+"""Operators whose subgraph runs any number of times, none included."""
 _FIRST_IR_WITH_FREE_INITIALIZERS = 4
+_SHADOW = "\x01"
+"""Stands between a name and a number that makes it unique."""
 
 
 class Type(NamedTuple):
@@ -45,6 +50,8 @@ class Inferred:
     protos: dict[Node, NodeProto]
     names: frozenset[str]
     """The dimensions of the model's inputs; other names are inventions of ONNX."""
+    vague: set[str] = field(default_factory=set)
+    """Inventions that stand for several numbers: the elements of a sequence, or an iteration's."""
 
 
 def infer(model: Model, trust_names: bool = False) -> Inferred:
@@ -90,6 +97,7 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
         _drop_overridable(main)
     if not trust_names:
         _rename_apart(main)
+    _rename_shadows(main, frozenset(), {}, itertools.count())
     for info in main.input:
         _forget_unsure_dimensions(info.type)
     for function in model.functions:
@@ -139,6 +147,32 @@ def _rename_apart(graph: GraphProto) -> None:
             dim.dim_param = fresh
 
 
+def _rename_shadows(
+    graph: GraphProto, around: frozenset[str], outer: dict[str, str], numbers: Iterator[int]
+) -> None:
+    """Rename what subgraphs define though the graphs around do: ONNX mixes up their types.
+
+    *around* are the names defined there, *outer* the new names of those that were renamed.
+    """
+    if not any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        if not around:
+            return
+    messages = [*graph.input, *graph.initializer, *(s.values for s in graph.sparse_initializer)]
+    defined = {message.name for message in messages}
+    defined.update(name for node in graph.node for name in node.output if name)
+    new = {name: f"{name}{_SHADOW}{next(numbers)}" for name in sorted(defined & around)}
+    new = {**{name: text for name, text in outer.items() if name not in defined}, **new}
+    for message in (*messages, *graph.output) if new else ():
+        message.name = new.get(message.name, message.name)
+    inside = around | defined
+    for node in graph.node:
+        for names in (node.input, node.output) if new else ():
+            names[:] = [new.get(name, name) for name in names]
+        for attribute in node.attribute:
+            for inner in (attribute.g,) if attribute.HasField("g") else attribute.graphs:
+                _rename_shadows(inner, inside, new, numbers)
+
+
 def _forget_unsure_dimensions(declared: TypeProto) -> None:
     if declared.WhichOneof("value") not in (None, "tensor_type"):
         _forget_shape(declared)
@@ -166,11 +200,14 @@ def _collect(graph: Graph, proto: GraphProto, found: Inferred) -> None:
 
     Names repeat in sibling graphs, so the two nests are walked side by side.
     """
-    infos = {info.name: info for info in (*proto.value_info, *proto.output, *proto.input)}
+    infos = {
+        info.name.partition(_SHADOW)[0]: info
+        for info in (*proto.value_info, *proto.output, *proto.input)
+    }
     nodes = [node for node in graph.nodes if not node.erased]
     for tensor in (*graph.inputs, *(t for node in nodes for t in node.outputs)):
         if tensor.name in infos:
-            found.types[tensor] = _type(infos[tensor.name])
+            found.types[tensor] = _type(infos[tensor.name], found)
     for tensor in graph.initializers:
         if isinstance(tensor, Variable) and isinstance(tensor.default, onnx.SparseTensorProto):
             sparse = tensor.default
@@ -179,26 +216,39 @@ def _collect(graph: Graph, proto: GraphProto, found: Inferred) -> None:
     for node, source in zip(nodes, itertools.islice(proto.node, added, None), strict=True):
         found.protos[node] = source
         if any(True for _ in node.subgraphs()):
-            for attribute in source.attribute:
-                _collect_attribute(node.attrs[attribute.name], attribute, found)
+            _collect_subgraphs(node, source, found)
 
 
-def _collect_attribute(value: Any, proto: onnx.AttributeProto, found: Inferred) -> None:
-    if isinstance(value, Graph):
-        _collect(value, proto.g, found)
-    elif proto.graphs:
-        for graph, inner in zip(value, proto.graphs, strict=True):
-            _collect(graph, inner, found)
+def _collect_subgraphs(node: Node, proto: NodeProto, found: Inferred) -> None:
+    for attribute in proto.attribute:
+        value = node.attrs[attribute.name]
+        if isinstance(value, Graph):
+            _collect(value, attribute.g, found)
+        elif attribute.graphs:
+            for graph, inner in zip(value, attribute.graphs, strict=True):
+                _collect(graph, inner, found)
+    if node.operator in REPEATED:
+        for tensor in node.outputs:
+            shape = found.types.get(tensor, Type(0, None)).shape or ()
+            found.vague |= {dim for dim in shape if isinstance(dim, str)} - found.names
 
 
-def _type(info: ValueInfoProto) -> Type:
+def _type(info: ValueInfoProto, found: Inferred) -> Type:
     kind = info.type.WhichOneof("value")
     if kind not in ("tensor_type", "sparse_tensor_type"):
+        found.vague |= _names_inside(info.type) - found.names
         return Type(0, None)
     tensor = getattr(info.type, kind)
     if not tensor.HasField("shape"):
         return Type(tensor.elem_type, None)
     return Type(tensor.elem_type, tuple(dimension(dim) for dim in tensor.shape.dim))
+
+
+def _names_inside(declared: TypeProto) -> set[str]:
+    """Return the names of dimensions in a sequence or optional."""
+    while declared.WhichOneof("value") in ("sequence_type", "optional_type"):
+        declared = getattr(declared, declared.WhichOneof("value")).elem_type
+    return {dim.dim_param for dim in declared.tensor_type.shape.dim if dim.dim_param}
 
 
 def dimension(dim: Any) -> Dim:

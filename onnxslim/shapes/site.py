@@ -42,6 +42,9 @@ class Known:
         self.dims: dict[Tensor, Shape] = {}
         self.types: dict[Tensor, int] = {}
         self.values: dict[Tensor, Value | None] = {}
+        self.sequences: dict[Tensor, list[Shape]] = {}
+        self.equations: list[tuple[Node, Expr, Expr]] = []
+        """Nodes that fail where two dimensions are not equal, and these dimensions."""
         self._count = 0
 
     def fresh(self, low: int | None = 0) -> Expr:
@@ -158,6 +161,12 @@ class Site:
         if len(shape) != 1 or not isinstance(shape[0], int):
             raise Unknown
         return shape[0]
+
+    def equate(self, left: Sequence[Expr], right: Sequence[Expr]) -> None:
+        """Note that the node fails where two rows of dimensions are not equal."""
+        if left != right:
+            pairs = zip(left, right, strict=True)
+            self.known.equations += [(self.node, a, b) for a, b in pairs if a != b]
 
     def number(self, name: str, default: int) -> int:
         """Return an attribute that is an integer."""

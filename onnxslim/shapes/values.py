@@ -18,7 +18,7 @@ from onnx import TensorProto
 from onnxslim.ir import Constant
 from onnxslim.shapes import expr
 from onnxslim.shapes.dims import product, reduced_axes, shape_slice, slices
-from onnxslim.shapes.expr import Sym, floor_div
+from onnxslim.shapes.expr import Sym, floor_div, is_at_least
 from onnxslim.shapes.site import (
     FLOATS,
     INTEGERS,
@@ -240,14 +240,9 @@ def _truncated(known: Known, left: Any, right: Any) -> Any:
     if isinstance(left, int) and isinstance(right, int) and right:
         quotient = abs(left) // abs(right)
         return quotient if (left < 0) == (right < 0) else -quotient
-    if _at_least(left, 0) and _at_least(right, 1):
-        return floor_div(left, right)
+    if is_at_least(right, 1) and is_at_least(left + right, 1):  # what is above -1 rounds to 0
+        return floor_div(expr.positive_part(left), right)
     return known.fresh(None)
-
-
-def _at_least(value: Any, bound: int) -> bool:
-    least = expr.lower(value)
-    return least is not None and least >= bound
 
 
 @rule("Mod")
@@ -258,7 +253,7 @@ def _mod(at: Site) -> Sequence[Value | None]:
 
 
 def _remainder(like_c: bool, left: Any, right: Any) -> Any:
-    if not _at_least(right, 1) or (like_c and not _at_least(left, 0)):
+    if not is_at_least(right, 1) or (like_c and not is_at_least(left, 0)):
         raise Unknown
     return expr.modulo(left, right)
 
@@ -345,7 +340,7 @@ def _choice(known: Known, condition: Any, left: Any, right: Any) -> Any:
         return left
     if isinstance(left, bool) or isinstance(right, bool):
         return None
-    return known.fresh(0 if _at_least(left, 0) and _at_least(right, 0) else None)
+    return known.fresh(0 if is_at_least(left, 0) and is_at_least(right, 0) else None)
 
 
 # One at a time ------------------------------------------------------------------------------------
@@ -425,7 +420,7 @@ def _integer(element: Any) -> Any:
         return int(element)
     if all(isinstance(coefficient, int) for _, coefficient in element.terms):
         return element
-    if _at_least(element, 0):
+    if is_at_least(element, 0):
         return floor_div(element, 1)
     raise Unknown
 

@@ -8,8 +8,9 @@ where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from onnx import TensorProto
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
@@ -22,6 +23,8 @@ _GROWING = frozenset(
     | {"NonZero", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"}
 )
 """Operators whose results can be far larger than their inputs: folded when the size is known."""
+_SMALL = 1 << 10
+"""Values of fewer bytes are computed to see how many they are."""
 _LARGEST_CONE = 2000
 """How many nodes are looked at to find what one value makes superfluous."""
 
@@ -39,8 +42,9 @@ class FoldConstants(Pass):
         """Fold each graph, outermost first; values above `max_bytes` bytes are not computed."""
         pinned = model.pinned()
         return sum(
-            _Folding(model, graph, pinned, context, self.max_bytes).run()
-            for graph in list(model.graphs())
+            _Folding(model, root, graph, pinned, context, self.max_bytes).run()
+            for root in (model.graph, *model.functions)
+            for graph in list(ir.walk(root))
         )
 
 
@@ -48,19 +52,20 @@ class _Folding:
     """Constant folding in one graph."""
 
     def __init__(
-        self, model: Model, graph: Graph, pinned: frozenset[int], context: Context, max_bytes: int
-    ) -> None:
+        self, model: Model, root: Graph, graph: Graph, pinned: frozenset[int], context: Context,
+        max_bytes: int,
+    ) -> None:  # fmt: skip
         self.model, self.graph, self.pinned = model, graph, pinned
         self.context, self.max_bytes = context, max_bytes
         self.values: dict[Tensor, Array] = {}
         self.dead: set[Node] = set()
-        self.inline = model.ir_version < 4 or any(graph in ir.walk(f) for f in model.functions)
+        self.inline = model.ir_version < 4 or root is not model.graph
 
     def run(self) -> int:
         nodes = self._foldable()
         if not nodes:
             return 0
-        self._evaluate(nodes, [t for node in nodes for t in node.outputs if not self._size(t)])
+        self._evaluate(nodes, [t for node in nodes for t in node.outputs if self._is_cheap(t)])
         chosen = self._choose(nodes)
         wanted = [t for node in chosen for t in self._needed(node) if t not in self.values]
         self._evaluate([node for node in nodes if node in self.dead], wanted)
@@ -114,11 +119,18 @@ class _Folding:
             return None
         return self._in_place(tensor, ir.raw_bytes(tensor.name, kind, shape))
 
+    def _is_cheap(self, tensor: Tensor) -> bool:
+        """Say whether to compute a value early, to know its size: small integers take less."""
+        return (self._size(tensor) or 0) < _SMALL
+
     def _in_place(self, tensor: Tensor, size: int) -> int:
         """Return the bytes of an initializer of *size* in the form that *tensor* must have."""
         if self.inline or id(tensor) in self.pinned:
-            return ir.constant_node_bytes(self._source_name(tensor), size)
+            return ir.constant_node_bytes(tensor.inputs[0].name or "", size)
         return size
+
+    def _is_text(self, tensor: Tensor) -> bool:
+        return self.facts.elem_type(tensor) == TensorProto.STRING
 
     def _evaluate(self, nodes: list[Node], wanted: list[Tensor]) -> None:
         wanted = [tensor for tensor in wanted if tensor.name]

@@ -8,8 +8,10 @@ import numpy as np
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
-from onnxslim.ir import Array, Model, Node
+from onnxslim.ir import Array, Constant, Model, Node
 from onnxslim.shapes import Facts
+
+_OPERATORS = frozenset({"Shape", "Size"})
 
 
 @dataclass(frozen=True)
@@ -20,19 +22,20 @@ class FoldShapes(Pass):
     effect = Effect.EXACT
 
     def apply(self, model: Model, context: Context) -> int:
-        """Sweep every graph once."""
-        if not any(node.operator in ("Shape", "Size") for node in model.nodes()):
+        """Sweep the main graph and its subgraphs once; function bodies know no shapes."""
+        if not any(node.operator in _OPERATORS for node in model.nodes()):
             return 0
         facts, pinned, changes = context.facts(model), model.pinned(), 0
-        for graph in list(model.graphs()):
+        for graph in list(ir.walk(model.graph)):
             for node in graph.nodes:
                 value = None if node.erased else _value(node, facts)
                 if value is None:
                     continue
-                if id(node.outputs[0]) in pinned:
-                    context.decline(node, "the shape is a graph output")
+                constant = ir.constant(node.outputs[0].name, value)
+                reason = _refusal(node, constant, pinned, inline=model.ir_version < 4)
+                if reason is not None:
+                    context.decline(node, reason)
                     continue
-                constant = ir.constant(model.names.fresh("shape"), value)
                 ir.replace_uses(node.outputs[0], constant)
                 ir.erase([node], pinned)
                 changes += 1
@@ -40,9 +43,19 @@ class FoldShapes(Pass):
         return changes
 
 
+def _refusal(
+    node: Node, constant: Constant, pinned: frozenset[int], inline: bool
+) -> str | None:
+    if id(node.outputs[0]) in pinned:
+        return "the shape is a graph output"
+    size = ir.initializer_bytes(constant)
+    grows = (ir.constant_node_bytes("", size) if inline else size) - ir.node_bytes(node)
+    return f"the file would grow by {grows} bytes" if grows > 0 else None
+
+
 def _value(node: Node, facts: Facts) -> Array | None:
     """Return what a Shape or Size node computes, if that is known."""
-    if node.operator not in ("Shape", "Size"):
+    if node.operator not in _OPERATORS:
         return None
     shape = facts.static(node.inputs[0])
     if shape is None:

@@ -27,16 +27,20 @@ class LiftConstants(Pass):
     def apply(self, model: Model, context: Context) -> int:
         """Detach each Constant node from its tensor; export then declares the tensor."""
         pinned = model.pinned()
-        return sum(_lift(graph, pinned) for graph in list(ir.walk(model.graph)))
+        return sum(_lift(graph, pinned, context) for graph in list(ir.walk(model.graph)))
 
 
-def _lift(graph: Graph, pinned: frozenset[int]) -> int:
+def _lift(graph: Graph, pinned: frozenset[int], context: Context) -> int:
     count = 0
     for node in graph.nodes:
         tensor = node.outputs[0] if node.outputs else None
-        if node.operator != "Constant" or not isinstance(tensor, Constant):
+        if node.operator != "Constant" or not isinstance(tensor, Constant) or not tensor.outputs:
             continue
-        if tensor.outputs and id(tensor) not in pinned:
+        if id(tensor) in pinned:
+            context.decline(node, "the constant is a graph output")
+        elif ir.initializer_bytes(tensor) > ir.node_bytes(node):
+            context.decline(node, "an initializer would take more bytes")
+        else:
             list.clear(tensor.inputs)
             node.erased = True
             count += 1

@@ -40,7 +40,7 @@ def _merge(graph: Graph, outer: Known, pinned: frozenset[int]) -> int:
         twin = next((other for other in same if _equal(other, constant)), None)
         if twin is None or id(constant) in pinned:
             same.append(constant)
-        elif constant.outputs:
+        elif constant.outputs and twin is not constant:
             ir.replace_uses(constant, twin)
             ir.release([constant], pinned)
             changes += 1
