@@ -95,17 +95,17 @@ class _Unknown(Exception):
 def _dims(node: Node, facts: Facts, slot: int) -> tuple[int, ...]:
     """Return the shape of an input, unknown dimensions as 1."""
     tensor = node.input(slot)
-    return _numbers(None if tensor is None else facts.shape(tensor))
+    return _numbers(facts, None if tensor is None else facts.shape(tensor))
 
 
 def _result(node: Node, facts: Facts) -> tuple[int, ...]:
-    return _numbers(facts.shape(node.outputs[0]))
+    return _numbers(facts, facts.shape(node.outputs[0]))
 
 
-def _numbers(shape: Sequence[Dim] | None) -> tuple[int, ...]:
+def _numbers(facts: Facts, shape: Sequence[Dim] | None) -> tuple[int, ...]:
     if shape is None:
         raise _Unknown
-    return tuple(dim if isinstance(dim, int) else 1 for dim in shape)
+    return tuple(dim if isinstance(dim, int) else max(1, facts.extent(dim)) for dim in shape)
 
 
 _Counter = Callable[[Node, Facts], int]

@@ -442,11 +442,17 @@ def _load_set(folder: Path, specs: Sequence[InputSpec]) -> Feed:
     return feed
 
 
+def _optional(proto: onnx.OptionalProto) -> Any:
+    """Decode an optional; onnx's own function fails on an empty one of a known type."""
+    held = ("tensor_value", "sequence_value", "map_value", "optional_value")
+    return numpy_helper.to_optional(proto) if any(map(proto.HasField, held)) else None
+
+
 _MESSAGES: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "tensor": (TensorProto, numpy_helper.to_array),
     "sequence": (onnx.SequenceProto, numpy_helper.to_list),
-    "optional": (onnx.OptionalProto, numpy_helper.to_optional),
-    "optional sequence": (onnx.OptionalProto, numpy_helper.to_optional),
+    "optional": (onnx.OptionalProto, _optional),
+    "optional sequence": (onnx.OptionalProto, _optional),
     "map": (onnx.MapProto, numpy_helper.to_dict),
 }
 
@@ -464,13 +470,13 @@ def _read_value(file: Path, kind: str) -> tuple[str, Any]:
 
 # Made-up feeds ------------------------------------------------------------------------------------
 
-_SIZES = (3, 2, 4, 8, 16, 32, 64, 1, 224, 5, 128, 256, 7)
+_SIZES = (16, 5, 32, 3, 64, 2, 224, 1, 4, 8, 128, 256, 512)
 _BATCHES = (2, 1, 3)
 _RANKS = (2, 1, 4, 3, 0, 5)
 _WORDS = ("a", "of", "the", "cat", "Rome", "", "x1", "3.5")
 _ROUNDS = 3
-_LARGEST = 1 << 20
-"""Elements of a made-up array: what a model makes of them may be a hundred times more."""
+_LARGEST = 1 << 18
+"""How many times larger free dimensions make an array: what a model makes of it may be far more."""
 _BYTES = (TensorProto.UINT8, TensorProto.INT8)
 
 
@@ -486,11 +492,16 @@ def generate(specs: Sequence[InputSpec], seed: int = 0) -> Iterator[Feed]:
     for number in range(_ROUNDS * len(_SIZES)):
         draw = _Draw(number, np.random.default_rng((seed, number)))
         shapes = {spec.name: draw.shape(spec) for spec in specs}
-        if all(np.prod(shape, dtype=float) <= _LARGEST for shape in shapes.values()):
+        if all(_is_small(shapes[spec.name], spec) for spec in specs):
             yield {spec.name: draw.value(spec, shapes[spec.name]) for spec in specs}
 
 
 _MAKEABLE = ("tensor", "sequence", "optional", "optional sequence")
+
+
+def _is_small(shape: tuple[int, ...], spec: InputSpec) -> bool:
+    fixed = [dim for dim in spec.shape or () if isinstance(dim, int) and dim]
+    return bool(np.prod(shape, dtype=float) <= _LARGEST * np.prod(fixed, dtype=float))
 
 
 class _Draw:
@@ -498,16 +509,21 @@ class _Draw:
 
     def __init__(self, number: int, random: np.random.Generator) -> None:
         self.number, self.random = number, random
-        self.spread = bool(number // len(_SIZES) % 2)
-        """Whether dimensions of different names differ; else all but the first are equal."""
+        turn = number // len(_SIZES)
+        self.spread = turn == 1
+        """Whether all dimensions differ, the batch too; else it is small and the rest are equal."""
+        self.batch_is_free = turn == 2
+        """Whether the batch is the first free dimension of an input, else the very first."""
         self.sizes: dict[str, int] = {}
 
     def shape(self, spec: InputSpec) -> tuple[int, ...]:
         declared = spec.shape
         if declared is None:
             declared = (None,) * _RANKS[self.number % len(_RANKS)]
+        free = [axis for axis, dim in enumerate(declared) if not isinstance(dim, int)]
+        batch = free[0] if free and self.batch_is_free else 0
         return tuple(
-            dim if isinstance(dim, int) else self.size(dim, axis == 0)
+            dim if isinstance(dim, int) else self.size(dim, axis == batch)
             for axis, dim in enumerate(declared)
         )
 
@@ -527,7 +543,7 @@ class _Draw:
         return total
 
     def new_size(self, is_batch: bool, order: int | np.integer[Any]) -> int:
-        if is_batch:
+        if is_batch and not self.spread:
             return _BATCHES[self.number % len(_BATCHES)]
         return _SIZES[(self.number + (int(order) if self.spread else 0)) % len(_SIZES)]
 

@@ -2,8 +2,9 @@
 
 ``op.Add(op.MatMul("x", const("w")), const("b"))`` reads as it looks. A string captures any tensor,
 ``const`` captures weights, a number matches a constant that holds nothing but that number, ``opt``
-marks an operand that may be absent, ``rest`` takes all that follow. The same name twice must be
-the same tensor twice. ``op`` knows ONNX's own operators; ``domain("com.microsoft")`` any other's.
+marks an operand that may be absent, ``either`` lists alternatives, ``rest`` takes all that follow.
+The same name twice must be the same tensor twice. ``op`` knows ONNX's own operators;
+``domain("com.microsoft")`` any other's.
 Operand order does not matter where the operator commutes.
 """
 
@@ -58,6 +59,13 @@ class Rest:
 
 
 @dataclass(frozen=True)
+class Either:
+    """Match whichever of several patterns fits."""
+
+    choices: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True)
 class Op:
     """Match one node by operator, operands and attributes."""
 
@@ -79,7 +87,7 @@ class Op:
             yield self.operands
 
 
-Pattern = Var | Const | Opt | Rest | Op
+Pattern = Var | Const | Opt | Rest | Either | Op
 
 
 def _pattern(operand: Operand) -> Pattern:
@@ -100,6 +108,11 @@ def const(name: str | None = None, value: float | None = None) -> Const:
 def opt(operand: Operand) -> Opt:
     """Capture *operand* if it is there."""
     return Opt(_pattern(operand))
+
+
+def either(*operands: Operand) -> Either:
+    """Take whichever of *operands* fits, the first ones first."""
+    return Either(tuple(map(_pattern, operands)))
 
 
 def rest(name: str) -> Rest:
@@ -253,6 +266,9 @@ def _match_tensor(
             node = producer(tensor)
             if node is not None and tensor is node.outputs[0]:
                 yield from _match_node(pattern, node, tensors, nodes)
+        case Either(choices):
+            for choice in choices:
+                yield from _match_tensor(choice, tensor, tensors, nodes)
         case Const(name, value):
             if isinstance(tensor, Constant) and (value is None or is_all(tensor, value)):
                 yield from _bind(name, tensor, tensors, nodes)

@@ -198,6 +198,8 @@ class _Run:
         self.pipeline, self.model, self.data, self.progress = pipeline, model, data, progress
         self.done = [_Tally(step) for step in pipeline.passes]
         self.warnings: list[str] = []
+        self.checked = False
+        """Whether every pass was checked, so that a second run would tell nothing new."""
         self.facts: tuple[Model, Facts] | None = None
         self.reference: Reference | None = None
 
@@ -210,10 +212,7 @@ class _Run:
                 result = self._checked(source)
             else:
                 result = self._unchecked(source)
-            result, after = self._never_larger(result, before)
-            result, validation = self._validated(result, source)
-            if result is self.model:
-                after = before
+            result, after, validation = self._finished(result, source, before)
         steps = tuple(tally.step() for tally in self.done)
         seconds = time.perf_counter() - start
         return result, Report(
@@ -235,13 +234,13 @@ class _Run:
 
     def _checked(self, source: runtime.Source) -> Model:
         """Run all passes, each on a copy that is kept only if it passes the checks."""
-        self.done = [_Tally(step) for step in self.pipeline.passes]
+        self.done, self.checked = [_Tally(step) for step in self.pipeline.passes], True
         current = self.model.copy()
         current.sort()
 
         def attempt(tally: _Tally) -> int:
             nonlocal current
-            candidate = current.copy()
+            candidate, changes = current.copy(), 0
             try:
                 changes = self._apply(tally, candidate)
                 if changes:
@@ -250,6 +249,7 @@ class _Run:
                     current = candidate
                 return changes
             except (_Guilty, BrokenModel) as reason:
+                tally.take_back(changes)
                 tally.skip(f"left out on this model: {reason}")
                 self.warnings.append(f"{tally.kind.name} was left out on this model: {reason}")
                 return 0
@@ -313,19 +313,22 @@ class _Run:
         )
         return self.model, before
 
-    def _validated(self, result: Model, source: runtime.Source) -> tuple[Model, Validation]:
+    def _finished(
+        self, result: Model, source: runtime.Source, before: Stats
+    ) -> tuple[Model, Stats, Validation]:
+        """Return the result, measured and compared; if it fails, that of a run with checks."""
+        result, after = self._never_larger(result, before)
         if self.pipeline.check == "off":
-            return result, Validation(reason="switched off")
+            return result, after, Validation(reason="switched off")
         if result is self.model:
-            return result, Validation(reason="nothing changed")
+            return result, after, Validation(reason="nothing changed")
         try:
-            return result, self._compare(result, source)
+            return result, after, self._compare(result, source)
         except BrokenModel as error:
-            if self.pipeline.check == "each":
+            if self.checked:
                 raise
             logger.warning("%s; looking for the pass that did it", error)
-        result = self._checked(source)
-        return result, self._compare(result, source)
+        return self._finished(self._checked(source), source, before)
 
     def _accept(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
         with _source(candidate) as content:
@@ -387,6 +390,10 @@ class _Tally:
         self.changes += changes
         self.seconds += seconds
         self.declined, self.places = context.declined, context.places
+
+    def take_back(self, changes: int) -> None:
+        """Forget changes that were not accepted."""
+        self.changes -= changes
 
     def skip(self, reason: str) -> None:
         """Leave the pass out from now on."""

@@ -79,7 +79,7 @@ class Session:
             return action()
         except Exception as error:  # onnxruntime's errors have no common base
             reason = _reason(error, self._source)
-        raise CannotRun(reason)  # out here: its context would keep the session in memory
+        raise CannotRun(reason)  # out here, where no context holds what onnxruntime had loaded
 
 
 def _options(optimize: bool, threads: int, save_memory: bool) -> ort.SessionOptions:
@@ -133,7 +133,7 @@ _NOISE = (
     r"Load model from .*? failed:",
     r"Exception during \w+: ",
     r"(?<=: )[\w.]+\.(?:cc|h):\d+ \w+ ",
-    rf"\S*onnxruntime[/\\]\S+:\d+ {_SIGNATURE}(?:.*? was false\. (?=.))?",
+    rf"\S*onnxruntime[/\\]\S+:\d+ (?:.* was false\. (?=.)|{_SIGNATURE})",
 )
 
 

@@ -62,6 +62,11 @@ def relu(**fields: Any) -> ModelProto:
     return model([helper.make_node("Relu", ["x"], ["y"], name="r")], [info("x")], [info("y")])
 
 
+def texts(name: str, *words: bytes) -> TensorProto:
+    dims, kind = [len(words)], TensorProto.STRING
+    return TensorProto(name=name, dims=dims, data_type=kind, string_data=words)
+
+
 def props(target: Any) -> None:
     """Give *target* metadata, one entry with an empty value."""
     target.metadata_props.extend(
@@ -414,8 +419,7 @@ for _name, _type in TYPES.items():
 def tensor_of(elem: int, count: int, raw: bool, name: str = "w") -> TensorProto:
     """Return a tensor whose bits were drawn at random."""
     if elem == TensorProto.STRING:
-        words = ["", "a", "ü", "zz"] * count
-        return helper.make_tensor(name, elem, [count], words[:count])
+        return texts(name, *([b"", b"a", "ü".encode(), b"zz"] * count)[:count])
     dtype = helper.tensor_dtype_to_np_dtype(elem)
     bits = np.random.default_rng(elem).integers(0, 3, count)
     values = np.asarray(bits).astype(dtype)
@@ -511,8 +515,7 @@ def text_that_looks_like_a_mark() -> ModelProto:
     tensor = floats("onnxslim-weight:0", LARGE)
     tensor.doc_string = "onnxslim-weight:1"
     made.graph.initializer.append(tensor)
-    words = helper.make_tensor("words", TensorProto.STRING, [1], [b"onnxslim-weight:0" * 100])
-    made.graph.initializer.append(words)
+    made.graph.initializer.append(texts("words", b"onnxslim-weight:0" * 100))
     return made
 
 
@@ -601,9 +604,7 @@ ATTRIBUTES: dict[str, AttributeProto] = {
     "explicit_undefined": AttributeProto(name="a", type=AttributeProto.UNDEFINED, i=1),
 }
 for _name in ("FLOATS", "INTS", "STRINGS", "TENSORS", "GRAPHS", "TYPE_PROTOS", "SPARSE_TENSORS"):
-    ATTRIBUTES[f"empty_{_name.lower()}"] = AttributeProto(
-        name="a", type=AttributeProto.AttributeType.Value(_name)
-    )
+    ATTRIBUTES[f"empty_{_name.lower()}"] = AttributeProto(name="a", type=_name)
 for _name in ("float", "nan", "int", "string", "floats", "ints", "strings", "tensor", "graph"):
     _untyped = AttributeProto()
     _untyped.CopyFrom(ATTRIBUTES[_name])

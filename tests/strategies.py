@@ -8,6 +8,7 @@ no relative error.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,12 @@ class Scope:
         return ([] if self.outer is None else self.outer.visible()) + self.values
 
 
+@functools.cache
+def _below(count: int) -> st.SearchStrategy[int]:
+    """Faster than sampling from ever new sequences."""
+    return st.integers(0, count - 1)
+
+
 class Drawing:
     """A model being drawn."""
 
@@ -78,8 +85,9 @@ class Drawing:
         self.draw = draw
         self.opset = self.choose(OPSETS)
         self.elem = self.choose((FLOAT, FLOAT, FLOAT, HALF, DOUBLE))
-        self.ir = self.choose((8, 9, 10, 4, 3))
-        self.batch: Dim = self.choose((2, "N"))
+        self.ir = self.choose((8, 9, 10, 4, 3) if self.opset >= 9 else (8, 9, 10, 4))
+        dims: tuple[Dim, ...] = (2, "N")
+        self.batch = self.choose(dims)
         self.rng = np.random.default_rng(draw(st.integers(0, 2**16)))
         self.store = self.choose(("initializer", "node", "anywhere"))
         self.inputs: list[Value] = []
@@ -92,10 +100,13 @@ class Drawing:
     # Choosing
 
     def choose(self, options: Sequence[T]) -> T:
-        return self.draw(st.sampled_from(options))
+        return options[self.draw(_below(len(options)))]
 
     def flip(self) -> bool:
         return self.draw(st.booleans())
+
+    def shuffled(self, axes: Iterable[int]) -> list[int]:
+        return [int(axis) for axis in self.rng.permutation(list(axes))]
 
     def pick(
         self, like: Value | None = None, ok: Callable[[Value], bool] = lambda _: True
@@ -187,7 +198,8 @@ class Drawing:
     ) -> Value:
         """Add a node whose parameter was an attribute before opset *since*, then an input."""
         if self.opset < since:
-            return self.node(op, [x], shape, exact=True, **{name: list(values)})
+            attrs: dict[str, Any] = {name: list(values)}
+            return self.node(op, [x], shape, exact=True, **attrs)
         return self.node(op, [x, self.ints(*values)], shape, exact=True)
 
     def cast(self, x: Value, elem: int) -> Value:
@@ -291,6 +303,10 @@ def is_matrix(value: Value) -> bool:
     return len(value.shape) == 2 and isinstance(value.shape[1], int)
 
 
+def _is_known_but_for_batch(value: Value) -> bool:
+    return 2 <= len(value.shape) < 5 and all(isinstance(dim, int) for dim in value.shape[1:])
+
+
 def _width(value: Value, axis: int = 1) -> int:
     dim = value.shape[axis]
     assert isinstance(dim, int)
@@ -303,7 +319,7 @@ def convolution(d: Drawing) -> None:
     x = d.pick(ok=is_image)
     if not is_image(x):
         x = d.inputs[0]
-    channels, transposed = _width(x), d.choose((False, False, True))
+    channels, transposed = _width(x), d.flip()
     groups = d.choose([g for g in {1, 2, channels} if channels % g == 0])
     outs = groups * d.choose((1, 2))
     size = d.choose((1, 3))
@@ -312,7 +328,7 @@ def convolution(d: Drawing) -> None:
     bias = [d.noise(outs)] if d.flip() else []
     pads = [size // 2] * 4
     for _ in range(d.choose((1, 1, 1, 2))):  # once more with the same weights
-        attrs = {"group": groups} if groups > 1 or d.flip() else {}
+        attrs: dict[str, Any] = {"group": groups} if groups > 1 or d.flip() else {}
         y = d.node(
             "ConvTranspose" if transposed else "Conv", [x, weight, *bias],
             (x.shape[0], outs, *x.shape[2:]), pads=pads, **attrs,
@@ -327,27 +343,23 @@ def normalise(d: Drawing, x: Value) -> None:
     channels = _width(x)
     gamma = d.rng.uniform(0.5, 1.5, channels)
     gamma[d.rng.random(channels) < d.choose((0.0, 0.5, 1.0))] = 0
-    scale, beta, mean = d.constant(gamma), d.noise(channels), d.noise(channels)
+    scale, mean = d.constant(gamma), d.noise(channels)
     var = d.constant(d.rng.uniform(0.5, 1.5, channels))
     variant = d.choose(("plain", "plain", "plain", "shared", "open", "epsilon"))
-    attrs: dict[str, Any] = {}
+    attrs: dict[str, Any] = {"epsilon": 0.1, "momentum": 0.5} if variant == "epsilon" else {}
     if variant == "shared":
         beta = mean
-    elif variant == "open":
-        beta = d.input((channels,))
-    elif variant == "epsilon":
-        attrs = {"epsilon": 0.1, "momentum": 0.5}
+    else:
+        beta = d.input((channels,)) if variant == "open" else d.noise(channels)
     d.keep(d.node("BatchNormalization", [x, scale, beta, mean, var], x.shape, **attrs))
 
 
-@motif(often=2)
+@motif(often=4)
 def product(d: Drawing) -> None:
     """Gemm in its forms, or MatMul and Add; on matrices perhaps normalised."""
     x = d.pick(ok=is_matrix)
     width, out = _width(x), d.choose((3, 6))
-    bias: Value | None = d.constant(
-        d.rng.standard_normal(d.choose(((out,), (1, out), (1,), (), (1, 1))))
-    )
+    shape = d.choose(((out,), (1, out), (1,), (), (1, 1)))
     if d.flip():
         attrs: dict[str, Any] = {}
         transposed = d.flip()
@@ -357,16 +369,14 @@ def product(d: Drawing) -> None:
             attrs["beta"] = d.choose((0.5, 0.0, 1.0))
         if d.flip():
             attrs["alpha"] = d.choose((0.5, 1.0))
-        if d.opset >= 11 and d.flip():
-            bias = None
-        weight = d.noise(*((out, width) if transposed else (width, out)), scale=0.4)
-        operands = [x, weight] if bias is None else [x, weight, bias]
+        operands = [x, d.noise(*((out, width) if transposed else (width, out)), scale=0.4)]
+        if d.opset < 11 or d.flip():
+            operands.append(d.noise(*shape))
         y = d.node("Gemm", operands, (x.shape[0], out), **attrs)
     else:
         y = d.node("MatMul", [x, d.noise(width, out, scale=0.4)], (x.shape[0], out))
-        d.keep(y)
-        assert bias is not None
-        y = d.node("Add", [y, bias] if d.flip() else [bias, y], y.shape)
+        terms = [d.keep(y), d.noise(*shape)]
+        y = d.node("Add", terms if d.flip() else terms[::-1], y.shape)
     d.keep(y)
     if d.choose((True, True, False)):
         normalise(d, y)
@@ -389,7 +399,7 @@ def combination(d: Drawing) -> None:
     x = d.pick()
     y = d.pick(like=x)
     ops = ["Add", "Sum"]
-    if d.elem != HALF:
+    if d.elem != HALF and d.opset >= 8:
         ops += ["Mul", "Max"]
     d.keep(d.node(d.choose(ops), [x, y], x.shape))
 
@@ -459,15 +469,22 @@ def _full(d: Drawing, x: Value, op: str, value: float, *shape: int) -> Value:
 
 
 def _dropout(d: Drawing, x: Value) -> Value:
-    """Dropout that passes its input on, or trains without dropping anything."""
+    """Dropout that passes its input on, or trains for all one knows."""
     if d.opset < 12:
         return d.node("Dropout", [x], x.shape, exact=True, outputs=d.choose((1, 2)), ratio=0.5)
     training = d.choose((None, "false", "true", "open"))
     if training is None:
         return d.node("Dropout", [x], x.shape, exact=True, outputs=d.choose((1, 2)))
-    ratio = d.constant(0.0 if training in ("true", "open") else 0.5)
     mode = d.input((), BOOL) if training == "open" else d.constant(training == "true", BOOL)
-    return d.node("Dropout", [x, ratio, mode], x.shape, exact=True)
+    y = d.node("Dropout", [x, d.constant(0.5), mode], x.shape, exact=True)
+    y.random = max(y.random, {"false": 0, "true": 1, "open": 2}[training])
+    return y
+
+
+@motif()
+def dropout(d: Drawing) -> None:
+    """Dropout in its modes."""
+    d.keep(_dropout(d, d.pick()))
 
 
 def _resize(d: Drawing, x: Value) -> Value:
@@ -487,7 +504,7 @@ def _squeezed(d: Drawing, x: Value) -> Value:
 
 
 def _transposed_twice(d: Drawing, x: Value) -> Value:
-    perm = list(d.draw(st.permutations(range(len(x.shape)))))
+    perm = d.shuffled(range(len(x.shape)))
     inner = d.node("Transpose", [x], [x.shape[i] for i in perm], exact=True, perm=perm)
     back = [perm.index(i) for i in range(len(perm))]
     return d.node("Transpose", [d.keep(inner)], x.shape, exact=True, perm=back)
@@ -522,7 +539,7 @@ NOTHINGS: list[tuple[int, Step]] = [
     (7, lambda d, x: d.node("Transpose", [x], x.shape, exact=True, perm=range(len(x.shape)))),
     (7, lambda d, x: d.node("Reshape", [x, d.ints(*[0] * len(x.shape))], x.shape, exact=True)),
     (7, lambda d, x: d.node("Concat", [x], x.shape, exact=True, axis=0)),
-    (7, lambda d, x: d.node(d.choose(("Sum", "Mean")), [x], x.shape, exact=True)),
+    (7, lambda d, x: d.node("Mean" if d.elem == FLOAT else "Sum", [x], x.shape, exact=True)),
     (12, lambda d, x: d.node(d.choose(("Max", "Min")), [x], x.shape, exact=True)),
     (7, lambda d, x: d.node("Tile", [x, d.ints(*[1] * len(x.shape))], x.shape, exact=True)),
     (7, _squeezed),
@@ -555,16 +572,18 @@ ALMOST: list[tuple[int, Step]] = [
     (7, lambda d, x: d.node("Tile", [x, d.ints(2, *[1] * (len(x.shape) - 1))],
                             (2 * int(x.shape[0]), *x.shape[1:])) if x.static else x),
     (7, lambda d, x: d.node("ReduceMean", [x], (x.shape[0], *[1] * (len(x.shape) - 1)),
-                            axes=list(range(1, len(x.shape)))) if d.opset < 18 else x),
+                            axes=list(range(1, len(x.shape))))
+        if d.opset < 18 and len(x.shape) > 1 else x),
     (7, lambda d, x: _there_and_back(d, x, INT) if x.exact else x),
     (7, lambda d, x: _there_and_back(d, x, HALF) if x.exact else x),
     (7, lambda d, x: _there_and_back(d, x, DOUBLE)),
-    (7, lambda d, x: d.node("Clip", [x], x.shape, min=-0.5, max=0.5) if d.opset < 11
+    (7, lambda d, x: x if d.elem != FLOAT else
+        d.node("Clip", [x], x.shape, min=-0.5, max=0.5) if d.opset < 11
         else d.node("Clip", [x, d.constant(-0.5)], x.shape)),
 ]  # fmt: skip
 
 
-@motif(often=3)
+@motif(often=4)
 def nothing(d: Drawing) -> None:
     """Nodes that change nothing."""
     x = d.pick(ok=lambda v: 0 < len(v.shape) < 5)
@@ -572,7 +591,7 @@ def nothing(d: Drawing) -> None:
         x = d.keep(d.choose([step for since, step in NOTHINGS if since <= d.opset])(d, x))
 
 
-@motif(often=2)
+@motif(often=4)
 def almost_nothing(d: Drawing) -> None:
     """Nodes that look as if they changed nothing."""
     x = d.pick(ok=lambda v: 0 < len(v.shape) < 5)
@@ -593,7 +612,7 @@ def rearrangement(d: Drawing) -> None:
     if kind == "flatten":
         d.keep(d.node("Flatten", [x], (x.shape[0], size), exact=True))
     elif kind == "transpose":
-        perm = list(d.draw(st.permutations(range(len(x.shape)))))
+        perm = d.shuffled(range(len(x.shape)))
         shape = [x.shape[i] for i in perm]
         d.keep(d.node("Transpose", [x], shape, exact=True, perm=perm))
     else:
@@ -605,34 +624,34 @@ def rearrangement(d: Drawing) -> None:
 @motif(often=2)
 def shape_arithmetic(d: Drawing) -> None:
     """Shape, Gather, Unsqueeze, Concat, Reshape: what exporters write for ``x.view``."""
-    x = d.pick(ok=lambda v: 2 <= len(v.shape) < 5)
-    if not all(isinstance(dim, int) for dim in x.shape[1:]):
-        return
+    x = d.pick(ok=_is_known_but_for_batch)
     size = int(np.prod([int(dim) for dim in x.shape[1:]]))
-    shape = d.node("Shape", [x], (len(x.shape),), INT, exact=True)
-    first = d.node("Gather", [shape, d.constant(0, INT)], (), INT, exact=True, axis=0)
     variant = d.choose(("view", "view", "slice", "expand", "fill", "range", "size"))
-    if variant == "range" and d.opset >= 11:
-        count = d.node("Range", [d.constant(0, INT), first, d.constant(1, INT)], x.shape[:1], INT)
-        d.scope.results.append(count)
-    elif variant == "fill" and d.opset >= 9:
+    if variant == "size":
+        d.scope.results.append(d.node("Size", [x], (), INT))
+        return
+    shape = d.node("Shape", [x], (len(x.shape),), INT, exact=True)
+    if variant == "fill" and d.opset >= 9:
         value = numpy_helper.from_array(
             np.array([0.5], helper.tensor_dtype_to_np_dtype(d.elem)), "value"
         )
         filled = d.node("ConstantOfShape", [shape], x.shape, value=value)
         d.keep(d.node("Add", [x, filled], x.shape))
-    elif variant == "expand" and d.opset >= 8:
+        return
+    if variant == "expand" and d.opset >= 8:
         d.keep(d.node("Expand", [d.noise(*[1] * len(x.shape)), shape], x.shape))
-    elif variant == "size":
-        d.scope.results.append(d.node("Size", [x], (), INT))
+        return
+    if variant == "slice":
+        one = cut(d, shape, 0, 0, 1)
     else:
-        one = (
-            cut(d, shape, 0, 0, 1)
-            if variant == "slice"
-            else d.versioned(13, "Unsqueeze", first, "axes", [0], (1,))
-        )
-        target = d.node("Concat", [one, d.ints(-1)], (2,), INT, axis=0)
-        d.keep(d.node("Reshape", [x, target], (x.shape[0], size), exact=True))
+        first = d.node("Gather", [shape, d.constant(0, INT)], (), INT, exact=True, axis=0)
+        if variant == "range" and d.opset >= 11:
+            ends = [d.constant(0, INT), first, d.constant(1, INT)]
+            d.scope.results.append(d.node("Range", ends, x.shape[:1], INT))
+            return
+        one = d.versioned(13, "Unsqueeze", first, "axes", [0], (1,))
+    target = d.node("Concat", [one, d.ints(-1)], (2,), INT, axis=0)
+    d.keep(d.node("Reshape", [x, target], (x.shape[0], size), exact=True))
 
 
 @motif(often=2)
@@ -678,6 +697,311 @@ def packed_constant(d: Drawing) -> None:
         if kind == "scaled":
             c = d.node("Mul", [c, d.noise(40, scale=0.05)], (width, 40))
     d.keep(d.node("MatMul", [x, c], (x.shape[0], 40)))
+
+
+# Two nodes that can be one ------------------------------------------------------------------------
+
+
+def _inner(d: Drawing, value: Value) -> Value:
+    """Let others read an inner result now and then."""
+    return d.keep(value) if d.rng.random() < 0.2 else value
+
+
+def _number(d: Drawing, x: Value) -> Value:
+    """A constant that keeps the shape of *x*; far from 0, for products and quotients."""
+    shapes: list[tuple[int, ...]] = [(), (1,), (_width(x, -1),)]
+    return d.constant(d.rng.uniform(0.5, 1.5, d.choose(shapes)))
+
+
+def _clamped(d: Drawing, x: Value) -> Value:
+    for _ in range(2):
+        kind = d.choose(("Relu", "Max", "Min", "Clip"))
+        bound = d.rng.integers(-4, 4) / 4
+        if kind == "Relu" or (d.opset < 12 and d.elem != FLOAT):
+            x = d.node("Relu", [x], x.shape)
+        elif kind != "Clip":
+            x = d.node(kind, [x, d.constant(bound)], x.shape)
+        elif d.opset < 11:
+            x = d.node("Clip", [x], x.shape, min=float(bound), max=2.0)
+        else:
+            ends = [d.constant(bound), d.constant(2.0)]
+            x = d.node("Clip", [x, *d.choose((ends, ends[:1], [NOTHING, ends[1]]))], x.shape)
+        x = _inner(d, x)
+    return x
+
+
+def _shifted(d: Drawing, x: Value) -> Value:
+    family = d.choose((("Add", "Sub"), ("Mul", "Div")))
+    for _ in range(2):
+        operands = [x, _number(d, x)]
+        op = d.choose(family)
+        x = _inner(d, d.node(op, operands[:: d.choose((1, -1)) if op != "Div" else 1], x.shape))
+    return x
+
+
+def _recast(d: Drawing, x: Value) -> Value:
+    """Casts by way of a wider type, or of a narrower one."""
+    start = d.cast(x, INT) if x.exact and d.flip() else x
+    middle = d.choose((DOUBLE, FLOAT, HALF)) if x.exact else DOUBLE
+    end = d.choose((d.elem, TensorProto.INT32)) if x.exact else d.elem
+    y = d.cast(_inner_cast(d, start, middle), end)
+    return d.node("Abs", [y if end == d.elem else d.cast(y, d.elem)], x.shape, exact=True)
+
+
+def _inner_cast(d: Drawing, x: Value, elem: int) -> Value:
+    made = d.cast(x, elem)
+    return _inner(d, made) if elem == d.elem else made
+
+
+def _recut(d: Drawing, x: Value) -> Value:
+    """A Slice of a Slice; parts one after the other."""
+    width = _width(x)
+    if width < 2:
+        return cut(d, cut(d, x, 0, 0, 2**31 - 1), 1, 0, 1)
+    if d.flip():
+        edges = sorted({0, 1, width // 2, width})
+        parts = [cut(d, x, 1, a, b) for a, b in itertools.pairwise(edges)]
+        parts[0] = d.node("Relu", [parts[0]], parts[0].shape)
+        total = _width(parts[0]) + _width(parts[-1])
+        return d.node("Concat", parts[:: len(parts) - 1], [x.shape[0], total, *x.shape[2:]], axis=1)
+    part = _inner(d, cut(d, x, 1, d.choose((0, 1)), d.choose((width, 2**31 - 1))))
+    return cut(d, part, d.choose((1, len(x.shape) - 1)), 0, 1)
+
+
+def _rejoined(d: Drawing, x: Value) -> Value:
+    """A Concat of Concats."""
+    y, axis = d.pick(like=x), d.choose((1, -1 if len(x.shape) == 2 else 1))
+    twice = [x.shape[0], 2 * _width(x), *x.shape[2:]]
+    inner = _inner(d, d.node("Concat", [x, y], twice, exact=True, axis=1))
+    wide = [x.shape[0], 3 * _width(x), *x.shape[2:]]
+    return d.node("Concat", [inner, y][:: d.choose((1, -1))], wide, exact=True, axis=axis)
+
+
+def _taken(d: Drawing, x: Value) -> Value:
+    """One element along an axis, which is dropped or kept."""
+    left = [x.shape[0], *x.shape[2:]]
+    index = d.choose((0, _width(x) - 1))
+    kind = d.choose(("slice", "unsqueeze", "transpose", "split"))
+    if kind == "slice" or (kind == "split" and _width(x) > 4):
+        part = _inner(d, cut(d, x, 1, index, index + 1))
+        return d.versioned(13, "Squeeze", part, "axes", [1], left)
+    if kind == "split":
+        parts = split(d, x, 1, _width(x))
+        squeezed = [d.versioned(13, "Squeeze", part, "axes", [1], left) for part in parts]
+        return d.node("Sum", squeezed, left)
+    if kind == "unsqueeze":
+        part = _inner(d, d.node("Gather", [x, d.constant(index, INT)], left, exact=True, axis=1))
+        return d.versioned(13, "Unsqueeze", part, "axes", [1], [x.shape[0], 1, *x.shape[2:]])
+    perm = [1, 0, *range(2, len(x.shape))]
+    moved = [x.shape[i] for i in perm]
+    inner = _inner(d, d.node("Transpose", [x], moved, exact=True, perm=perm))
+    return d.node("Gather", [inner, d.constant(index, INT)], left, exact=True, axis=0)
+
+
+def reduce(d: Drawing, op: str, x: Value, axis: int, keep: int) -> Value:
+    shape: list[Dim] = list(x.shape)
+    shape[axis : axis + 1] = [1] * keep
+    if d.opset >= (13 if op == "ReduceSum" else 18):
+        return d.node(op, [x, d.ints(axis)], shape, keepdims=keep)
+    return d.node(op, [x], shape, axes=[axis], keepdims=keep)
+
+
+def _reduced(d: Drawing, x: Value) -> Value:
+    """Reductions one after the other, or with a dimension that is made again."""
+    op = d.choose(("ReduceMean", "ReduceSum"))
+    keep = d.choose((0, 1))
+    inner = _inner(d, reduce(d, op, x, 1, keep))
+    if len(inner.shape) > 1 and d.flip():
+        return reduce(d, op, inner, len(inner.shape) - 1, keep)
+    if keep:
+        return d.versioned(13, "Squeeze", inner, "axes", [1], (x.shape[0], *x.shape[2:]))
+    return d.versioned(13, "Unsqueeze", inner, "axes", [1], (x.shape[0], 1, *x.shape[2:]))
+
+
+def _gathered(d: Drawing, x: Value) -> Value:
+    """A Sum of Sums, or a Max of Maxes."""
+    op = d.choose(("Sum", "Max")) if d.opset >= 12 or d.elem == FLOAT else "Sum"
+    inner = _inner(d, d.node(op, [x, d.pick(like=x)], x.shape))
+    return d.node(op, [inner, d.pick(like=x)], x.shape)
+
+
+def _negated(d: Drawing, x: Value) -> Value:
+    """Negations and reciprocals; no value and its negation can both be read."""
+    kind = d.choose(("sum", "difference", "negated", "product", "inverse", "quotient"))
+    if kind in ("inverse", "quotient"):
+        under = d.node("Exp", [d.node("Tanh", [x], x.shape)], x.shape)
+        if d.flip():
+            inverse = d.node("Reciprocal", [under], x.shape)
+        else:
+            inverse = d.node("Div", [d.constant(1), under], x.shape)
+        return d.node("Mul" if kind == "inverse" else "Div", [x, inverse], x.shape)
+    c = _number(d, x)
+    if kind == "negated":
+        return d.node("Neg", [d.node("Sub", [x, c], x.shape)], x.shape)
+    minus = d.node("Neg", [x], x.shape)
+    if kind == "sum":
+        return d.node("Add", [minus, c], x.shape)
+    if kind == "difference":
+        return d.node("Sub", [c, minus], x.shape)
+    return d.node("Div", [minus, d.node("Neg", [c], c.shape)], x.shape)
+
+
+def _chosen(d: Drawing, x: Value) -> Value:
+    """Where, by a condition that is negated, compared or constant."""
+    y = d.pick(like=x)
+    kind = d.choose(("negated", "constant", "compared", "with true"))
+    if kind == "constant":
+        when = d.constant(np.full((), d.flip()), BOOL)
+    elif kind == "compared":
+        ids = next((v for v in d.inputs if v.elem == INT), None) or d.input((d.batch, 3), INT)
+        less = d.node(d.choose(("Less", "Greater")), [ids, d.constant(2, INT)], ids.shape, BOOL)
+        counted = d.cast(d.node("Not", [less], ids.shape, BOOL), d.elem)
+        return d.node("Relu", [counted], ids.shape)
+    else:
+        when = next((v for v in d.inputs if v.elem == BOOL), None) or d.input((), BOOL)
+        if kind == "negated":
+            when = d.node("Not", [when], (), BOOL)
+        else:
+            op = d.choose(("Equal", "Xor", "And", "Or"))
+            when = d.node(op, [when, d.constant(d.flip(), BOOL)], (), BOOL)
+    return d.node("Where", [when, x, y], x.shape)
+
+
+def _broadcast(d: Drawing, x: Value) -> Value:
+    """An Expand that broadcasting would do as well, and one that it would not."""
+    inner = [int(dim) for dim in x.shape[1:]]
+    small = d.noise(*[1] * len(x.shape)) if d.flip() else d.noise(1, *inner[:-1], 1)
+    if x.static is not None and d.flip():
+        small = reduce(d, "ReduceMean", x, 1, 1)
+    wide = _inner(d, d.node("Expand", [small, d.ints(1, *inner)], (1, *inner)))
+    if small.shape[0] != 1:
+        wide.shape = x.shape
+    if d.flip():
+        wide = d.node("Tanh", [wide], wide.shape)
+    return d.node("Add", [wide, x] if d.flip() else [x, wide], x.shape)
+
+
+def _moved_twice(d: Drawing, x: Value) -> Value:
+    """Transposes one after the other, perhaps with a Reshape between."""
+    perm = d.shuffled(range(1, len(x.shape)))
+    y = d.node("Transpose", [x], [x.shape[i] for i in (0, *perm)], exact=True, perm=[0, *perm])
+    y = _inner(d, y)
+    inner = [int(dim) for dim in y.shape[1:]]
+    if d.flip():
+        shape = [0, inner[0], 1, *inner[1:]] if d.flip() else [0, 1, *inner]
+        y = d.node("Reshape", [y, d.ints(*shape)], (y.shape[0], *shape[1:]), exact=True)
+    again = d.shuffled(range(1, len(y.shape)))
+    end = [y.shape[i] for i in (0, *again)]
+    return d.node("Transpose", [y], end, exact=True, perm=[0, *again])
+
+
+def _moved_around(d: Drawing, x: Value) -> Value:
+    """Transposes before and after operators that do not care about the order of axes."""
+    perm = [0, *d.shuffled(range(1, len(x.shape)))]
+    back = [perm.index(i) for i in range(len(perm))]
+    shape = [x.shape[i] for i in perm]
+    y = d.node("Transpose", [x], shape, exact=True, perm=perm)
+    kind = d.choose(("unary", "constant", "both", "reduce"))
+    if kind == "reduce":
+        return reduce(d, "ReduceMean", y, 1, 0)
+    if kind == "both":
+        other = d.node("Transpose", [d.pick(like=x)], shape, exact=True, perm=perm)
+        y = d.node("Add", [y, other], shape)
+    elif kind == "constant":
+        y = d.node("Add", [y, d.noise(1, int(shape[1]), *[1] * (len(shape) - 2))], shape)
+    else:
+        y = d.node("Relu", [y], shape)
+    return d.node("Transpose", [_inner(d, y)], x.shape, exact=True, perm=back)
+
+
+def _optional(d: Drawing, x: Value) -> Value:
+    """An optional that is opened again."""
+    return d.node("OptionalGetElement", [d.node("Optional", [x], x.shape)], x.shape)
+
+
+def _sequence(d: Drawing, x: Value) -> Value:
+    """A sequence that is taken apart again."""
+    kind = d.choose(("construct", "split", "concat"))
+    if kind == "split":
+        parts = d.node("SplitToSequence", [x], x.shape, axis=1, keepdims=1)
+        shape = [x.shape[0], 1, *x.shape[2:]]
+        return d.node("SequenceAt", [parts, d.constant(0, INT)], shape)
+    pair = d.node("SequenceConstruct", [x, d.pick(like=x)], x.shape)
+    if kind == "concat":
+        shape = [x.shape[0], 2 * _width(x), *x.shape[2:]]
+        return d.node("ConcatFromSequence", [pair], shape, axis=1)
+    return d.node("SequenceAt", [pair, d.constant(d.choose((0, 1, -1)), INT)], x.shape)
+
+
+def _measured_twice(d: Drawing, x: Value) -> Value:
+    """The same dimension by two ways, for two Reshapes."""
+    size = int(np.prod([int(dim) for dim in x.shape[1:]]))
+    for way in ("Gather", "Slice"):
+        shape = d.node("Shape", [x], (len(x.shape),), INT)
+        if way == "Gather":
+            count = d.node("Gather", [shape, d.ints(0)], (1,), INT)
+        else:
+            count = cut(d, shape, 0, 0, 1)
+        target = d.node("Concat", [count, d.ints(1, -1)], (3,), INT, axis=0)
+        x = d.node("Reshape", [x, target], (x.shape[0], 1, size), exact=True)
+        x = d.node("Relu", [x], x.shape)
+    return x
+
+
+def _requantized(d: Drawing, x: Value) -> Value:
+    """QuantizeLinear after DequantizeLinear, with the same parameters or others."""
+    if d.elem != FLOAT:
+        return d.node("Abs", [d.node("Abs", [x], x.shape)], x.shape)
+    x = x if x.exact else d.inputs[0]
+    scale, zero = d.constant(0.0625), d.constant(3, TensorProto.UINT8)
+    other = scale if d.choose((True, True, False)) else d.constant(0.125)
+    for used in (scale, other):
+        packed = d.node("QuantizeLinear", [x, used, zero], x.shape, TensorProto.UINT8, exact=True)
+        x = _inner(d, d.node("DequantizeLinear", [packed, used, zero], x.shape, exact=True))
+    return x
+
+
+def _scaled(d: Drawing, x: Value) -> Value:
+    """A number that multiplies what a layer computes, with moves and sums between."""
+    width = x.shape[-1]
+    assert isinstance(width, int)
+    y = _inner(d, d.node("MatMul", [x, d.noise(width, 4, scale=0.4)], (*x.shape[:-1], 4)))
+    if d.flip():
+        y = d.node("Add", [y, d.noise(4)], y.shape)
+    if d.flip():
+        y = d.versioned(13, "Unsqueeze", y, "axes", [1], (y.shape[0], 1, *y.shape[1:]))
+    return d.node(d.choose(("Mul", "Div")), [y, d.constant(d.choose((0.5, 3.0)))], y.shape)
+
+
+PAIRS: list[tuple[int, Step]] = [
+    (8, _clamped),
+    (7, _shifted),
+    (7, _shifted),
+    (9, _recast),
+    (7, _recut),
+    (7, _rejoined),
+    (7, _taken),
+    (7, _reduced),
+    (8, _gathered),
+    (7, _negated),
+    (9, _chosen),
+    (8, _broadcast),
+    (7, _moved_twice),
+    (7, _moved_around),
+    (11, _sequence),
+    (15, _optional),
+    (7, _measured_twice),
+    (10, _requantized),
+    (7, _scaled),
+]
+
+
+for _since, _step in PAIRS:
+
+    @motif(opset=_since)
+    def pair(d: Drawing, step: Step = _step) -> None:
+        """Two nodes, or a few, that can be one."""
+        d.keep(step(d, d.pick(ok=_is_known_but_for_batch)))
 
 
 @motif(often=2)
@@ -792,7 +1116,8 @@ def randomness(d: Drawing) -> None:
     else:
         noise = d.node("RandomNormalLike", [x], x.shape)
     d.keep(noise)
-    d.keep(d.node("Add", [x, noise], x.shape))
+    other = d.node("RandomNormalLike", [x], x.shape) if d.flip() else noise
+    d.keep(d.node("Add", [other, noise], x.shape))
 
 
 @motif(opset=10)
@@ -839,7 +1164,8 @@ def _result(d: Drawing, like: Value) -> Value:
     """Return a value that this body computes in the shape of *like*; a body may compute none."""
     made = {name for node in d.scope.nodes for name in node.output}
     own = [v for v in d.scope.values if v.shape == like.shape and v.name in made]
-    if own and d.choose((True, True, False)):
+    computed = d.flip()
+    if own and computed:
         return d.choose(own)
     return d.node("Identity", [d.pick(like=like)], like.shape)
 
@@ -879,19 +1205,24 @@ def _randomness(d: Drawing, bodies: Sequence[onnx.GraphProto]) -> int:
 
 def _is_random(graph: onnx.GraphProto) -> bool:
     return any(
-        node.op_type in RANDOM or any(_is_random(a.g) for a in node.attribute if a.HasField("g"))
+        is_random(node.op_type, len(node.input))
+        or any(_is_random(a.g) for a in node.attribute if a.HasField("g"))
         for node in graph.node
     )
 
 
-RANDOM = frozenset({"RandomNormalLike", "RandomUniform", "Bernoulli"})
+def is_random(op: str, inputs: int) -> bool:
+    """Say whether a node of these models may be random: Dropout with a mode is."""
+    random = ("RandomNormalLike", "RandomUniform", "Bernoulli")
+    return op in random or (op == "Dropout" and inputs == 3)
 
 
 @motif(opset=11, max_depth=1)
 def loop(d: Drawing) -> None:
     """Loop with a carried value and a stacked one."""
     x = d.pick()
-    count = d.constant(2, INT)
+    rounds = d.choose((2, 1, 0))
+    count = d.constant(rounds, INT)
     go_on = d.constant(True, BOOL) if d.flip() else NOTHING
     carried: list[Value] = []
 
@@ -907,10 +1238,11 @@ def loop(d: Drawing) -> None:
     state = Value(f"s{depth}", x.shape, d.elem)
     body = d.body("body", [step, again, state], build)
     y = d.node("Loop", [count, go_on, x], x.shape, outputs=2, body=body)
-    tainted = y.random = _randomness(d, [body])
-    stacked = Value(d.scope.nodes[-1].output[1], (2, *x.shape), d.elem, random=tainted)
+    y.random = _randomness(d, [body])
     d.keep(y)
-    d.keep(stacked)
+    if rounds:
+        rows = d.scope.nodes[-1].output[1]
+        d.keep(Value(rows, (rounds, *x.shape), d.elem, random=y.random))
 
 
 @motif(opset=9, max_depth=0)
@@ -933,11 +1265,15 @@ def scan(d: Drawing) -> None:
 def call(d: Drawing) -> None:
     """Call a local function whose body refers to an attribute of the call."""
     x = d.pick()
-    if not d.functions:
-        for function in _functions(d):
-            d.functions[function.name] = function
+    define_functions(d)
     name = d.choose(("bend", "twice"))
     d.keep(d.node(name, [x], x.shape, domain=LOCAL, alpha=d.choose((0.5, 0.0))))
+
+
+def define_functions(d: Drawing) -> None:
+    if not d.functions and d.ir >= 8:
+        for function in _functions(d):
+            d.functions[function.name] = function
 
 
 def _functions(d: Drawing) -> Iterator[onnx.FunctionProto]:
@@ -954,8 +1290,9 @@ def _functions(d: Drawing) -> Iterator[onnx.FunctionProto]:
         node("Mul", ["x", "one"], ["a"]),
         with_alpha(node("LeakyRelu", ["a"], ["b"])),
         node("Identity", ["b"], ["c"]),
-        node("Relu", ["x"], ["unused"]),
     ]
+    if d.flip():
+        bend.append(node("Relu", ["x"], ["unused"]))
     if d.opset >= 12 and d.elem == FLOAT:
         bend += [
             with_alpha(node("Constant", [], ["alpha"]), "value_float"),
@@ -977,20 +1314,41 @@ def _functions(d: Drawing) -> Iterator[onnx.FunctionProto]:
 
 
 @st.composite
-def graphs(draw: st.DrawFn, motifs: int = 5, random: bool = True) -> onnx.ModelProto:
+def graphs(draw: st.DrawFn, motifs: int = 8, random: bool = True) -> onnx.ModelProto:
     """Draw a model of up to *motifs* motifs; without *random* operators if so asked."""
     d = Drawing(draw)
     offers = [offer for offer in OFFERS if random or offer.motif is not randomness]
+    if d.choose((False, False, True)):  # which nobody may call
+        define_functions(d)
     for _ in range(draw(st.integers(1, motifs))):
         d.choose([offer for offer in offers if offer.fits(d)]).motif(d)
-    computed = {name for node in d.main.nodes for name in node.output}
-    values = [v for v in d.main.values if v.name in computed or d.rng.random() < 0.2]
-    others = [v for v in (*values, *d.main.results) if v.random < 2] or d.inputs
-    outputs = [*d.main.results[-1:], next((v for v in values[::-1] if not v.random), d.inputs[0])]
-    outputs += draw(st.lists(st.sampled_from(others), max_size=2))
-    made = d.model(list({value.name: value for value in outputs}.values()))
+    made = d.model(_outputs(d))
     note(onnx.printer.to_text(made))
     return made
+
+
+def _outputs(d: Drawing) -> list[Value]:
+    """Choose all results that nothing reads, or one of them; and perhaps inner values and inputs.
+
+    What is not random in every run cannot be compared; something must be.
+    """
+    computed = {name for node in d.main.nodes for name in node.output}
+    values = [v for v in (*d.main.values, *d.main.results) if v.random < 2]
+    ends = [v for v in values if v.name in computed - set(_read(d.main.nodes))]
+    outputs = ends if d.choose((True, True, True, False)) else ends[-1:]
+    for _ in range(d.choose((0, 1, 2))):
+        outputs = [*outputs, d.choose(values[::-1])]
+    if all(value.random for value in outputs):
+        outputs = [*outputs, next((v for v in values[::-1] if not v.random), d.inputs[0])]
+    return list({value.name: value for value in outputs}.values())
+
+
+def _read(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    """Yield what *nodes* read, those in their bodies included."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _read(attribute.g.node)
 
 
 SIZES = {"N": (3, 1)}

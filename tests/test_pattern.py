@@ -5,11 +5,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from kit import model
 
+from kit import model
 from onnxslim.errors import Declined, PatternError
 from onnxslim.ir import Model, constant
-from onnxslim.pattern import Match, Op, const, domain, is_all, match, op, opt, rest
+from onnxslim.pattern import Match, Op, const, domain, either, is_all, match, op, opt, rest
 
 CONSTANTS = "float two = {2}, float[2] twos = {2, 2}, float[2] mixed = {2, 3}, float half = {0.5}"
 
@@ -54,6 +54,18 @@ def test_a_diamond_is_one_tensor_read_twice() -> None:
     pattern = op.Mul("a", op.Sigmoid("a"))
     assert fit(pattern, "s = Sigmoid(x) y = Mul(x, s)")
     assert not fit(pattern, "s = Sigmoid(x) y = Mul(z, s)")
+
+
+@pytest.mark.parametrize("inner", ["Abs(x)", "Exp(x)", "Sub(z, x)"])
+def test_alternatives(inner: str) -> None:
+    pattern = op.Relu(either(op.Abs("a"), op.Exp("a"), op.Sub("b", "a")))
+    found = fit(pattern, f"i = {inner} y = Relu(i)")
+    assert found
+    assert found["a"].name == "x"
+
+
+def test_none_of_the_alternatives() -> None:
+    assert not fit(op.Relu(either(op.Abs("a"), 2)), "i = Exp(x) y = Relu(i)")
 
 
 def test_only_the_first_output_of_an_inner_node_is_meant() -> None:

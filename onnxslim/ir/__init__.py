@@ -13,6 +13,7 @@ from onnxslim.ir.graph import (
     absent,
     constant,
 )
+from onnxslim.ir.inline import Call, Scope, absorb
 from onnxslim.ir.model import Model, Names, fix_input_shapes
 from onnxslim.ir.operators import has_parameters, is_deterministic, is_inference_dropout
 from onnxslim.ir.sizes import constant_node_bytes, initializer_bytes, node_bytes, raw_bytes
@@ -31,6 +32,7 @@ from onnxslim.ir.weights import Array, elem_type, numpy_type, replace_file
 __all__ = [
     "STANDARD_DOMAINS",
     "Array",
+    "Call",
     "Constant",
     "Declined",
     "Function",
@@ -39,9 +41,11 @@ __all__ = [
     "Names",
     "Node",
     "Opaque",
+    "Scope",
     "Tensor",
     "Variable",
     "absent",
+    "absorb",
     "constant",
     "constant_node_bytes",
     "elem_type",

@@ -36,6 +36,14 @@ class Names:
         self._taken.add(name)
         return name
 
+    def __contains__(self, name: str) -> bool:
+        """Say whether *name* is taken."""
+        return name in self._taken
+
+    def take(self, name: str) -> None:
+        """Never return *name*."""
+        self._taken.add(name)
+
 
 class Model:
     """An ONNX model being rewritten.

@@ -30,12 +30,13 @@ Lookup = Callable[[str], "Tensor | None"]
 _GRAPH_TENSORS = ("node", "initializer", "sparse_initializer", "input", "output", "value_info")
 _FIRST_IR_WITH_FREE_INITIALIZERS = 4
 _CONSTANT_FIELDS = {
-    "value": None,
-    "value_float": np.float32,
-    "value_floats": np.float32,
-    "value_int": np.int64,
-    "value_ints": np.int64,
+    "value": (AttributeProto.TENSOR, None),
+    "value_float": (AttributeProto.FLOAT, np.float32),
+    "value_floats": (AttributeProto.FLOATS, np.float32),
+    "value_int": (AttributeProto.INT, np.int64),
+    "value_ints": (AttributeProto.INTS, np.int64),
 }
+"""What a Constant node may say its value in, that can be read here and now."""
 
 
 @contextlib.contextmanager
@@ -56,14 +57,23 @@ def _shell(message: Any, without: tuple[str, ...]) -> Any:
     for field, value in message.ListFields():
         if field.name in without:
             continue
-        if isinstance(value, (str, bytes, int, float)):
+        if isinstance(value, bytes):  # perhaps a text that is not UTF-8, which cannot be set
+            shell.MergeFromString(wire.header(field.number, len(value)) + value)
+        elif isinstance(value, (str, int, float)):
             setattr(shell, field.name, value)
         elif field.message_type is None or hasattr(value, "extend"):
-            getattr(shell, field.name).extend(value)
+            _extend(getattr(shell, field.name), value)
         else:
             getattr(shell, field.name).CopyFrom(value)
     shell.MergeFromString(wire.unknown(message))
     return shell
+
+
+def _extend(field: Any, values: Any) -> None:
+    try:
+        field.extend(values)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"a name in the model is not UTF-8: {error}") from error
 
 
 # Import -------------------------------------------------------------------------------------------
@@ -177,6 +187,8 @@ class Importer:
                 if name in types:
                     _declared(local[name], types[name])
 
+        if not all(isinstance(name, str) for name in local):
+            raise ModelError("the name of a tensor is not UTF-8")
         graph.undefined_info -= local.keys()
 
         def find(name: str) -> Tensor | None:
@@ -236,12 +248,13 @@ class Importer:
         if len(proto.attribute) != 1 or (proto.domain, "Constant") in self.called:
             return None
         (attribute,) = proto.attribute
-        if attribute.ref_attr_name or attribute.name not in _CONSTANT_FIELDS:
+        kind, dtype = _CONSTANT_FIELDS.get(attribute.name, (None, None))
+        if attribute.ref_attr_name or g.attribute_kind(attribute) != kind:
             return None
         value = g.decode(attribute, self.store)
         if isinstance(value, Constant):
             return value._values
-        return weights.spooled(np.array(value, _CONSTANT_FIELDS[attribute.name]))
+        return weights.spooled(np.array(value, dtype))
 
 
 def _declared(variable: Any, info: ValueInfoProto) -> Any:
@@ -450,9 +463,11 @@ class Exporter:
         self, node: Node, name: str, value: Any, before: AttributeProto | None, graph: Graph
     ) -> AttributeProto:
         if _holds_graph(value):
-            made = AttributeProto(name=name)
+            made = AttributeProto()
             if before is not None:
                 made.CopyFrom(_shell(before, ("g", "graphs")))
+            else:
+                made.name = name
             if isinstance(value, Graph):
                 made.type = AttributeProto.GRAPH if before is None else before.type
                 self._graph(value, made.g)

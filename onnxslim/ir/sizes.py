@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from onnxslim.ir import weights, wire
 from onnxslim.ir.graph import Constant, Node
@@ -40,7 +42,15 @@ def node_bytes(node: Node) -> int:
     if node.operator == "Constant" and isinstance(node.outputs[0], Constant):
         return constant_node_bytes(node.name or "", initializer_bytes(node.outputs[0]))
     names = [tensor.name for tensor in (*node.inputs, *node.outputs)]
-    return _field(sum(len(name.encode()) + 2 for name in (*names, node.op)))
+    attributes = sum(_attribute_bytes(name, value) for name, value in node.attrs.items())
+    return _field(sum(len(name.encode()) + 2 for name in (*names, node.op)) + attributes)
+
+
+def _attribute_bytes(name: str, value: Any) -> int:
+    if isinstance(value, (int, float, str, bytes, list, tuple)):
+        with contextlib.suppress(TypeError, ValueError):
+            return _field(helper.make_attribute(name, value).ByteSize())
+    return 0
 
 
 def constant_node_bytes(name: str, value: int) -> int:

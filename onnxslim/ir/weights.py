@@ -194,7 +194,7 @@ def to_tensor(array: Array, name: str, store: Store) -> TensorProto:
     elem = elem_type(array.dtype)
     if bits(elem) % 8 or elem == TensorProto.STRING or array.nbytes < wire.THRESHOLD:
         return _shortest(numpy_helper.from_array(array, name), array)
-    tensor = TensorProto(dims=array.shape, data_type=elem, name=name)
+    tensor = TensorProto(dims=array.shape, data_type=elem, name=name or None)
     buffer = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     tensor.MergeFrom(wire.mark(store.keep(buffer), len(buffer), explicit=False))
     return tensor
@@ -205,7 +205,7 @@ def _shortest(tensor: TensorProto, array: Array) -> TensorProto:
     field: dict[int, str] = {TensorProto.INT64: "int64_data", TensorProto.INT32: "int32_data"}
     if tensor.data_type not in field or not array.size:
         return tensor
-    packed = TensorProto(dims=tensor.dims, data_type=tensor.data_type, name=tensor.name)
+    packed = TensorProto(dims=tensor.dims, data_type=tensor.data_type, name=tensor.name or None)
     getattr(packed, field[tensor.data_type]).extend(array.reshape(-1).tolist())
     return packed if packed.ByteSize() < tensor.ByteSize() else tensor
 

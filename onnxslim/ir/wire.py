@@ -138,7 +138,7 @@ def _deflate(
         length = sum(map(len, inner))
         if length == field.end - field.value:
             continue
-        pieces += (data[run : field.start], _header(field.number, length), *inner)
+        pieces += (data[run : field.start], header(field.number, length), *inner)
         run = field.end
     pieces.append(data[run:end])
     return pieces
@@ -164,7 +164,8 @@ def _deflate_tensor(
     return pieces
 
 
-def _header(number: int, length: int) -> bytes:
+def header(number: int, length: int) -> bytes:
+    """Return what stands before the *length* bytes of field *number*."""
     return encode_varint(number << 3 | 2) + encode_varint(length)
 
 
@@ -173,13 +174,13 @@ def unknown(message: Any) -> bytes:
     out = bytearray()
     fields: Any = UnknownFieldSet(message)
     for field in fields:
-        out += encode_varint(field.field_number << 3 | field.wire_type)
+        key = encode_varint(field.field_number << 3 | field.wire_type)
         if field.wire_type == 2:
-            out += encode_varint(len(field.data)) + field.data
+            out += header(field.field_number, len(field.data)) + field.data
         elif field.wire_type == 0:
-            out += encode_varint(field.data)
-        else:
-            out += field.data.to_bytes(_FIXED[field.wire_type], "little")
+            out += key + encode_varint(field.data)
+        elif field.wire_type in _FIXED:  # groups, which ONNX has none of, are left behind
+            out += key + field.data.to_bytes(_FIXED[field.wire_type], "little")
     return bytes(out)
 
 
@@ -216,7 +217,7 @@ def _inflate(
         child = children.get(field.number)
         if child is not None and field.wire == 2:
             inner = _inflate(whole, data, field.value, field.end, child, weight)
-            pieces += (whole[run : field.start], _header(field.number, _total(inner)), *inner)
+            pieces += (whole[run : field.start], header(field.number, _total(inner)), *inner)
             run = field.end
         here = data.find(_MARK_BYTES, field.end, end)
     pieces.append(whole[run:end])
@@ -242,7 +243,7 @@ def _inflate_tensor(
     rest = tensor.SerializeToString(deterministic=True)
     fields = _fields(memoryview(rest), 0, len(rest))
     split = next((field.start for field in fields if field.number > _RAW_DATA), len(rest))
-    return [rest[:split], _header(_RAW_DATA, len(buffer)), buffer, rest[split:]]
+    return [rest[:split], header(_RAW_DATA, len(buffer)), buffer, rest[split:]]
 
 
 def marked(tensor: TensorProto) -> tuple[str, bool]:

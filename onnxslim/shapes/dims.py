@@ -27,6 +27,8 @@ from onnxslim.shapes.site import (
 
 Rule = Callable[[Site], "list[Loose | None]"]
 RULES: dict[str, Rule] = {}
+UNKNOWN_TO_ONNX = ("ImageScaler", "com.microsoft::")
+"""Operators whose results have the element type of their first input, though ONNX does not know."""
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
@@ -87,11 +89,6 @@ def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
 )  # fmt: skip
 def _like_first(at: Site) -> list[Loose | None]:
     return [at.dims(0)]
-
-
-@rule("MaxRoiPool", "com.microsoft::Attention")
-def _nothing(at: Site) -> list[Loose | None]:
-    raise Unknown
 
 
 @rule(
@@ -322,10 +319,30 @@ def _blocks(at: Site) -> list[Loose | None]:
 @rule("Concat")
 def _concat(at: Site) -> list[Loose | None]:
     shapes = [at.dims(slot) for slot in range(len(at.node.inputs))]
-    rank = len(shapes[0])
-    if any(len(shape) != rank for shape in shapes):
+    axis = at.number("axis", 1 if at.opset < 4 else 0)
+    return [_joined(at, shapes, axis)]
+
+
+@rule("ConcatFromSequence")
+def _concat_from_sequence(at: Site) -> list[Loose | None]:
+    shapes, axis = at.sequence(0), at.number("axis", 0)
+    if not at.number("new_axis", 0):
+        return [_joined(at, shapes, axis)]
+    axis = axis_of(axis, len(shapes[0]) + 1)
+    return [_joined(at, [(*shape[:axis], 1, *shape[axis:]) for shape in shapes], axis)]
+
+
+@rule("SequenceAt")
+def _sequence_at(at: Site) -> list[Loose | None]:
+    shapes = at.sequence(0)
+    return [shapes[axis_of(at.integers(1)[0], len(shapes))]]
+
+
+def _joined(at: Site, shapes: Sequence[Shape], axis: int) -> Loose:
+    """Return the shape of tensors put together along *axis*."""
+    if len({len(shape) for shape in shapes}) != 1:
         raise Unknown
-    axis = axis_of(at.number("axis", 1 if at.opset < 4 else 0), rank)
+    axis = axis_of(axis, len(shapes[0]))
     dims = [agree(column) for column in zip(*shapes, strict=True)]
     for other in shapes:
         at.equate(dims[:axis] + dims[axis + 1 :], other[:axis] + other[axis + 1 :])
@@ -333,7 +350,7 @@ def _concat(at: Site) -> list[Loose | None]:
     for shape in shapes:
         total = total + shape[axis]
     dims[axis] = total
-    return [dims]
+    return dims
 
 
 @rule("Split")
@@ -670,12 +687,12 @@ def _conv_transpose(at: Site) -> list[Loose | None]:
     return [[dims[0], channels, *space]]
 
 
-@rule("GRU", "LSTM", "RNN")
+@rule("GRU", "LSTM", "RNN", "com.microsoft::DynamicQuantizeLSTM")
 def _recurrent(at: Site) -> list[Loose | None]:
     dims, weights = at.dims(0), at.dims(2)
     if len(dims) != 3 or len(weights) != 3:
         raise Unknown
-    directions, hidden = weights[0], weights[2]
+    directions, hidden = weights[0], weights[1 if at.node.op == "DynamicQuantizeLSTM" else 2]
     if at.number("layout", 0):
         batch, steps = dims[:2]
         state: Shape = (batch, directions, hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import onnx
 from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from onnxslim.ir import Graph, Model, Node, Tensor
-from onnxslim.shapes import dims, equations, expr, inferred, values
+from onnxslim.shapes import dims, equations, expr, inferred, sequences, values
 from onnxslim.shapes.expr import Expr
 from onnxslim.shapes.inferred import Dim, Inferred, Type
 from onnxslim.shapes.site import (
@@ -74,32 +75,43 @@ class Engine:
             self._plain(node)
 
     def _plain(self, node: Node) -> None:
-        site = Site(node, self.known)
-        operator = node.operator
-        if not all(self._is_settled(tensor) for tensor in node.outputs):
-            shapes = self._shapes(site, dims.RULES.get(operator))
+        site, operator = Site(node, self.known), node.operator
+        if operator in sequences.RULES:
+            with contextlib.suppress(*_MALFORMED):
+                self.known.sequences[node.outputs[0]] = sequences.RULES[operator](site)
+        if all(self._is_settled(tensor) for tensor in node.outputs):
+            shapes: Sequence[Loose | None] = []
         else:
-            shapes = []
+            shapes = self._shapes(site, dims.RULES.get(operator))
         for index, tensor in enumerate(node.outputs):
             self._note(tensor, shapes[index] if index < len(shapes) else None)
-        follow = values.RULES.get(operator)
-        if follow is not None:
-            self._follow(site, follow)
+        if operator in values.RULES:
+            self._follow(site, values.RULES[operator])
 
     def _is_settled(self, tensor: Tensor) -> bool:
-        """Say whether ONNX knows all there is to know of a shape."""
+        """Say whether ONNX knows all there is to know of a type."""
         known = self._inferred.types.get(tensor)
-        if known is None or known.shape is None:
+        if known is None or known.shape is None or not known.elem_type:
             return not tensor.name
         return all(isinstance(dim, int) for dim in known.shape)
 
     def _shapes(self, site: Site, rule: dims.Rule | None) -> Sequence[Loose | None]:
+        """Ask the rule for the shapes of the outputs, else ONNX; add element types it missed."""
+        node, said = site.node, None
         if rule is not None:
-            try:
-                return rule(site)
-            except _MALFORMED:
-                pass
-        return self._ask_again(site.node)
+            with contextlib.suppress(*_MALFORMED):
+                said = rule(site)
+        typed = all(t in self.known.types or self._inferred_type(t) for t in node.outputs if t.name)
+        if said is not None and typed:
+            return said
+        if said is not None and node.operator.startswith(dims.UNKNOWN_TO_ONNX):
+            self.known.types[node.outputs[0]] = self.known.elem_type(node.inputs[0])
+            return said
+        found = self._ask_again(node)
+        return [self._loose(item) for item in found] if said is None else said
+
+    def _inferred_type(self, tensor: Tensor) -> int:
+        return self._inferred.types.get(tensor, Type(0, None)).elem_type
 
     def _follow(self, site: Site, rule: values.Rule) -> None:
         """Note the elements of the outputs, if there are few."""
@@ -195,7 +207,7 @@ class Engine:
 
     # Operators without a rule ---------------------------------------------------------------------
 
-    def _ask_again(self, node: Node) -> Sequence[Loose | None]:
+    def _ask_again(self, node: Node) -> Sequence[TypeProto | None]:
         """Let ONNX infer one node once more, if more is known of its inputs by now."""
         proto = self._inferred.protos.get(node)
         if proto is None or node.calls_function:
@@ -206,7 +218,11 @@ class Engine:
             found = self._infer_node(node, proto)
         except Exception:  # no schema, or a node that ONNX finds malformed
             return []
-        return [self._loose(found.get(name)) for name in proto.output]
+        types = [found.get(name) for name in proto.output]
+        for tensor, made in zip(node.outputs, types, strict=True):
+            if made is not None and made.tensor_type.elem_type:
+                self.known.types.setdefault(tensor, made.tensor_type.elem_type)
+        return types
 
     def _infer_node(self, node: Node, proto: NodeProto) -> dict[str, TypeProto]:
         domain = node.domain or ""

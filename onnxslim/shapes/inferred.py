@@ -97,7 +97,8 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
         _drop_overridable(main)
     if not trust_names:
         _rename_apart(main)
-    _rename_shadows(main, frozenset(), {}, itertools.count())
+    if any(graph is not main for graph in _graphs(model)):
+        _rename_shadows(main, frozenset(), {}, itertools.count())
     for info in main.input:
         _forget_unsure_dimensions(info.type)
     for function in model.functions:
@@ -154,10 +155,11 @@ def _rename_shadows(
 
     *around* are the names defined there, *outer* the new names of those that were renamed.
     """
-    if not any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
-        if not around:
-            return
-    messages = [*graph.input, *graph.initializer, *(s.values for s in graph.sparse_initializer)]
+    messages: list[Any] = [
+        *graph.input,
+        *graph.initializer,
+        *(s.values for s in graph.sparse_initializer),
+    ]
     defined = {message.name for message in messages}
     defined.update(name for node in graph.node for name in node.output if name)
     new = {name: f"{name}{_SHADOW}{next(numbers)}" for name in sorted(defined & around)}

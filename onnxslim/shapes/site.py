@@ -43,6 +43,7 @@ class Known:
         self.types: dict[Tensor, int] = {}
         self.values: dict[Tensor, Value | None] = {}
         self.sequences: dict[Tensor, list[Shape]] = {}
+        """The shapes of the elements of sequences."""
         self.equations: list[tuple[Node, Expr, Expr]] = []
         """Nodes that fail where two dimensions are not equal, and these dimensions."""
         self._count = 0
@@ -83,7 +84,7 @@ def is_small(shape: Shape | None) -> bool:
     """Say whether a tensor of this shape has few elements, and a number of them that is known."""
     if shape is None or not all(isinstance(dim, int) for dim in shape):
         return False
-    return math.prod(shape) <= LARGEST  # type: ignore[operator, arg-type]
+    return math.prod(shape) <= LARGEST  # type: ignore[operator]
 
 
 def is_short(number: int | Fraction) -> bool:
@@ -146,6 +147,13 @@ class Site:
         if value is None:
             raise Unknown
         return value
+
+    def sequence(self, slot: int) -> list[Shape]:
+        """Return the shapes of the elements of an input that is a sequence."""
+        shapes = self.known.sequences.get(self.input(slot))
+        if shapes is None:
+            raise Unknown
+        return shapes
 
     def elements(self, slot: int) -> list[Any]:
         """Return the elements of an input in a row."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxslim.errors import Declined
 from onnxslim.ir import Node, Tensor, Variable
-from onnxslim.rewrite import Builder
+from onnxslim.passes.simplify._trial import Trial
 
 
 def ints(node: Node, name: str, slot: int) -> list[int] | None:
@@ -33,8 +33,8 @@ def from_front(axes: Sequence[int], rank: int) -> list[int]:
     return [axis % rank for axis in axes]
 
 
-def with_axes(new: Builder, node: Node, x: Tensor, axes: Sequence[int], since: int) -> Variable:
+def with_axes(trial: Trial, node: Node, x: Tensor, axes: Sequence[int], since: int) -> Variable:
     """Make a node like *node* over *x* and *axes*, which are an input from version *since* on."""
-    if new.version < since:
-        return new.like(node, x, axes=list(axes))
-    return new.like(node, x, np.asarray(axes, np.int64), axes=None)
+    if trial.opset < since:
+        return trial.new.like(node, x, axes=list(axes))
+    return trial.new.like(node, x, trial.ints(axes), axes=None)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from onnx import helper
+import numpy as np
+from onnx import TensorProto, helper
 
 from onnxslim import ir
 from onnxslim.base import Context, Pass
 from onnxslim.errors import Declined
-from onnxslim.ir import Constant, Function, Graph, Model, Node, Tensor
+from onnxslim.ir import Array, Constant, Function, Graph, Model, Node, Tensor
 from onnxslim.passes.simplify._cone import cone_bytes
 from onnxslim.rewrite import Builder, Site
 
 Results = Mapping[Tensor, Tensor]
 """What takes the place of what."""
+Pool = dict[tuple[tuple[int, ...], tuple[int, ...]], Constant]
+"""Initializers of a few int64 numbers, by shape and elements."""
+_FEW = 16
 
 
 @dataclass
@@ -24,6 +28,7 @@ class Trial(Site):
     """A node under a rule, and the builder of what may take its place."""
 
     new: Builder
+    pool: Pool
     even: bool = False
     """Set by a rule whose result is better even if it has as many nodes as before."""
 
@@ -43,6 +48,12 @@ class Trial(Site):
         """Say whether all readers of *tensor* are nodes of these operators."""
         free = id(tensor) not in self.pinned
         return free and all(reader.operator in operators for reader in tensor.outputs)
+
+    def ints(self, values: Sequence[int] | int) -> Tensor:
+        """Return int64 numbers, or one, as a constant: as one that is in the file if possible."""
+        array = np.asarray(values, np.int64)
+        found = self.pool.get(_key(array))
+        return found if found is not None and found.outputs else self.new.tensor(array)
 
     @property
     def out(self) -> Tensor:
@@ -66,13 +77,38 @@ class TrialPass(Pass):
         if not any(node.operator in self.rules for node in model.nodes()):
             return 0
         context.facts(model)
-        pinned = model.pinned()
-        return sum(
-            _Sweep(self.rules, graph, inline, model, pinned, context).run()
-            for root in (model.graph, *model.functions)
-            for inline in [model.ir_version < 4 or isinstance(root, Function)]
-            for graph in list(ir.walk(root))
-        )
+        pinned, pool = model.pinned(), _pool(model.graph)
+        changes = 0
+        for root in (model.graph, *model.functions):
+            inline = model.ir_version < 4 or isinstance(root, Function)
+            for graph in list(ir.walk(root)):
+                usable = pool if graph is model.graph else {}
+                sweep = _Sweep(self.rules, graph, inline, usable, model, pinned, context)
+                changes += sweep.run()
+        if changes:
+            model.sort()
+        return changes
+
+
+def _pool(graph: Graph) -> Pool:
+    pool: Pool = {}
+    for node in graph.nodes:
+        for tensor in node.inputs:
+            if isinstance(tensor, Constant) and not tensor.inputs:
+                _remember(pool, tensor)
+    return pool
+
+
+def _remember(pool: Pool, tensor: Constant) -> None:
+    """Add *tensor* to the pool if it is small and in use."""
+    if tensor.elem_type == TensorProto.INT64 and tensor.size <= _FEW and tensor.outputs:
+        known = pool.setdefault(_key(tensor.values), tensor)
+        if not known.outputs:
+            pool[_key(tensor.values)] = tensor
+
+
+def _key(array: Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return array.shape, tuple(array.reshape(-1).tolist())
 
 
 @dataclass
@@ -81,6 +117,7 @@ class _Sweep:
     graph: Graph
     inline: bool
     """Whether new constants will be Constant nodes."""
+    pool: Pool
     model: Model
     pinned: frozenset[int]
     context: Context
@@ -104,13 +141,14 @@ class _Sweep:
     def _try(self, node: Node, rule: TrialRule) -> Builder | None:
         new = Builder(self.model.names, self.graph)
         facts = self.context.facts(self.model)
-        trial = Trial(node, self.graph, facts, self.pinned, new)
+        trial = Trial(node, self.graph, facts, self.pinned, new, self.pool)
         try:
             found = rule(trial)
             if found is None:
                 _discard(new)
                 return None
-            results = found if isinstance(found, Mapping) else {trial.out: found}
+            pairs = found if isinstance(found, Mapping) else {trial.out: found}
+            results = {old: self._movable(new, old, result) for old, result in pairs.items()}
             self._weigh(trial, results)
             self._splice(new, results)
         except Declined as verdict:
@@ -118,6 +156,14 @@ class _Sweep:
             self.context.decline(node, str(verdict))
             return None
         return new
+
+    def _movable(self, new: Builder, old: Tensor, result: Tensor) -> Tensor:
+        """Return *result*, or a copy where it cannot bear the name of a graph output."""
+        source = ir.producer(result)
+        if id(old) not in self.pinned or any(source is node for node in new.nodes):
+            return result
+        fixed = source is None or source.graph is not self.graph or isinstance(result, Constant)
+        return new.Identity(result) if fixed or id(result) in self.pinned else result
 
     def _weigh(self, trial: Trial, results: Results) -> None:
         """Decline what saves no node or takes more bytes."""
@@ -147,6 +193,9 @@ class _Sweep:
                 maker.outputs[_slot(maker, old)] = ir.absent()
                 source.outputs[_slot(source, result)] = old
         ir.erase(roots, self.pinned)
+        if self.graph is self.model.graph:
+            for constant in new.constants:
+                _remember(self.pool, constant)
 
 
 def _makers(results: Results) -> list[Node]:
@@ -188,7 +237,8 @@ def _made_bytes(new: Builder, results: Results, inline: bool) -> int:
     names = {result: old.name for old, result in results.items()}
     total = 0
     for node in new.nodes:
-        attrs = {k: v for k, v in node.attrs.items() if isinstance(v, (int, float, str, list))}
+        plain = (int, float, str, list)
+        attrs: dict[str, Any] = {k: v for k, v in node.attrs.items() if isinstance(v, plain)}
         read, made = ([names.get(t, t.name) for t in ts] for ts in (node.inputs, node.outputs))
         proto = helper.make_node(
             node.op, read, made, node.name or None, domain=node.domain or None, **attrs

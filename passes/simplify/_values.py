@@ -35,7 +35,7 @@ def compute_by_constant(
     if id(tensor) not in pinned:
         ir.replace_uses(tensor, ir.constant(tensor.name, value))
         return
-    made = Node("Constant", node.name, {"value": ir.constant(tensor.name, value)}, [], [])
+    made = Node("Constant", node.name, {"value": ir.constant("", value)}, [], [])
     made.graph = graph
     node.outputs[[t is tensor for t in node.outputs].index(True)] = ir.absent()
     made.outputs.append(tensor)

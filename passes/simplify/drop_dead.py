@@ -37,7 +37,7 @@ class DropDead(Pass):
 def _drop_nodes(graph: Graph, pinned: frozenset[int]) -> int:
     count = 0
     for node in reversed(graph.nodes):
-        if not node.erased and not ir.is_used(node, pinned):
+        if not ir.is_used(node, pinned):
             count += ir.erase([node], pinned)
     graph.compact()
     return count
@@ -94,7 +94,7 @@ def _drop_functions(model: Model) -> int:
         for graph in ir.walk(root):
             for node in graph.nodes:
                 key = (node.domain or "", node.op)
-                if node.calls_function and key in bodies and key not in called:
+                if node.calls_function and key not in called:
                     called.add(key)
                     queue.append(bodies[key])
     kept = [function for function in model.functions if function.key[:2] in called]

@@ -24,6 +24,8 @@ def neutral(value: float | bool, either_side: bool) -> Rule:
     def rule(site: Site) -> Tensor | None:
         if site.opset < 7 or len(site.node.inputs) != 2:  # before, operands did not broadcast
             return None
+        a: Tensor
+        b: Tensor
         a, b = site.node.inputs
         for x, other in ((a, b), (b, a)) if either_side else ((a, b),):
             if _is(other, value) and _keeps_shape(site.facts, x, other):

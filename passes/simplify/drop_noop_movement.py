@@ -33,23 +33,22 @@ def _cast_like(site: Site) -> Tensor | None:
 
 
 def _same_shape(site: Site) -> Tensor | None:
-    """Same elements in the same order: only the shape could differ, and it does not."""
+    """Same elements in the same order, unless the shape differs: it does not."""
     x = site.node.inputs[0]
     return x if site.facts.same_shape(x, site.node.outputs[0]) else None
 
 
 def _transpose(site: Site) -> Tensor | None:
-    """Only dimensions of size 1 change places, and the shape stays."""
-    x = site.node.inputs[0]
-    rank = site.facts.rank(x)
-    if rank is None:
-        return None
-    perm = list(site.node.attr("perm", range(rank)[::-1]))
-    if perm == list(range(rank)):
+    """Only dimensions of size 1 change places, if any, and the shape stays."""
+    x: Tensor = site.node.inputs[0]
+    shape, perm = site.facts.shape(x), site.node.attr("perm")
+    if perm is not None and perm == sorted(perm):
         return x
-    shape = site.facts.shape(x) or ()
-    moved = [axis for axis in perm if shape[axis] != 1]
-    return x if moved == sorted(moved) and [shape[a] for a in perm] == list(shape) else None
+    if shape is None:
+        return None
+    order = range(len(shape))[::-1] if perm is None else perm
+    moved = [axis for axis in order if shape[axis] != 1]
+    return x if moved == sorted(moved) and [shape[a] for a in order] == list(shape) else None
 
 
 def _pad(site: Site) -> Tensor | None:
@@ -79,7 +78,7 @@ def _slice(site: Site) -> Tensor | None:
 
 def _concat(site: Site) -> Tensor | None:
     """All but one input are empty along the axis."""
-    inputs = site.node.inputs
+    inputs: list[Tensor] = site.node.inputs
     if len(inputs) == 1:
         return inputs[0]
     axis = site.node.attr("axis", 1)
@@ -114,12 +113,6 @@ def _resize(site: Site) -> Tensor | None:
     return x if node.input(3) is not None and site.facts.same_shape(x, node.outputs[0]) else None
 
 
-def _reduce(site: Site) -> Tensor | None:
-    """Only dimensions of size 1 are reduced, and they are kept."""
-    kept = site.node.attr("keepdims", 1)
-    return _same_shape(site) if kept and site.facts.static(site.node.inputs[0]) else None
-
-
 def _blocks(site: Site) -> Tensor | None:
     return site.node.inputs[0] if site.node.attr("blocksize") == 1 else None
 
@@ -127,7 +120,7 @@ def _blocks(site: Site) -> Tensor | None:
 def _clip(site: Site) -> Tensor | None:
     """No bound at all; of floats, even then infinite ones become the largest finite number."""
     x = site.node.inputs[0]
-    unbounded = site.opset >= 11 and site.node.input(1) is None and site.node.input(2) is None
+    unbounded = site.node.input(1) is None and site.node.input(2) is None
     kind = site.facts.elem_type(x)
     return x if unbounded and kind and numpy_type(kind).kind in "iu" else None
 
@@ -150,11 +143,11 @@ class DropNoopMovement(BypassPass):
         "Mean": _single_input,
         "Min": _single_input,
         "Pad": _pad,
-        "ReduceMax": _reduce,
-        "ReduceMean": _reduce,
-        "ReduceMin": _reduce,
-        "ReduceProd": _reduce,
-        "ReduceSum": _reduce,
+        "ReduceMax": _same_shape,
+        "ReduceMean": _same_shape,
+        "ReduceMin": _same_shape,
+        "ReduceProd": _same_shape,
+        "ReduceSum": _same_shape,
         "Reshape": _same_shape,
         "Resize": _resize,
         "Slice": _slice,

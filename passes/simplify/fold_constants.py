@@ -14,7 +14,8 @@ from onnx import TensorProto
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
-from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor, Variable
+from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
+from onnxslim.passes.simplify._values import compute_by_constant
 from onnxslim.shapes import Facts
 
 _KEPT = frozenset({"Constant", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -206,22 +207,6 @@ class _Folding:
             self.context.decline(node, "onnxruntime cannot compute its value")
             return 0
         for tensor in needed:
-            constant = ir.constant(tensor.name, self.values[tensor])
-            if id(tensor) in self.pinned:
-                self._compute_by_constant_node(node, tensor, constant)
-            else:
-                ir.replace_uses(tensor, constant)
+            compute_by_constant(node, tensor, self.values[tensor], self.graph, self.pinned)
         ir.erase([node], self.pinned)
         return 1
-
-    def _compute_by_constant_node(self, node: Node, tensor: Tensor, value: Constant) -> None:
-        """A graph output stays the output of a node, now one without inputs."""
-        made = Node("Constant", node.name, {"value": value}, [], [])
-        made.graph = self.graph
-        node.outputs[[t is tensor for t in node.outputs].index(True)] = ir.absent()
-        made.outputs.append(tensor)
-        if isinstance(tensor, Variable):
-            tensor.to_constant(value.values)
-        self.graph.nodes = [
-            item for old in self.graph.nodes for item in ((made, old) if old is node else (old,))
-        ]

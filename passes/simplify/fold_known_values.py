@@ -54,9 +54,7 @@ def _values(node: Node, facts: Facts, pinned: frozenset[int]) -> dict[Tensor, Ar
     return found or None
 
 
-def _growth(
-    node: Node, values: dict[Tensor, Array], pinned: frozenset[int], inline: bool
-) -> int:
+def _growth(node: Node, values: dict[Tensor, Array], pinned: frozenset[int], inline: bool) -> int:
     added = 0
     for tensor, value in values.items():
         size = ir.initializer_bytes(ir.constant(tensor.name, value))
@@ -66,9 +64,7 @@ def _growth(
     return added - cone_bytes(cone(node, pinned), pinned)
 
 
-def _fold(
-    node: Node, values: dict[Tensor, Array], graph: Graph, pinned: frozenset[int]
-) -> None:
+def _fold(node: Node, values: dict[Tensor, Array], graph: Graph, pinned: frozenset[int]) -> None:
     for tensor, value in values.items():
         compute_by_constant(node, tensor, value, graph, pinned)
     ir.erase([node], pinned)

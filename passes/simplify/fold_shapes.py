@@ -43,9 +43,7 @@ class FoldShapes(Pass):
         return changes
 
 
-def _refusal(
-    node: Node, constant: Constant, pinned: frozenset[int], inline: bool
-) -> str | None:
+def _refusal(node: Node, constant: Constant, pinned: frozenset[int], inline: bool) -> str | None:
     if id(node.outputs[0]) in pinned:
         return "the shape is a graph output"
     size = ir.initializer_bytes(constant)

@@ -34,7 +34,7 @@ def _merge(graph: Graph, outer: Known, pinned: frozenset[int], context: Context)
     for node in graph.nodes:
         for inner in node.subgraphs():
             changes += _merge(inner, known, pinned, context)
-        if not node.inputs or not ir.is_deterministic(node) or node.operator == "Constant":
+        if not node.inputs or not ir.is_deterministic(node):
             continue
         twin = known.setdefault(_key(node), node)
         if twin is not node:

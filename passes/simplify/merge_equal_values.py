@@ -11,7 +11,7 @@ from onnxslim.errors import Declined
 from onnxslim.ir import Graph, Model, Node, Tensor
 from onnxslim.shapes import Facts
 
-Known = dict[Hashable, Tensor]
+Known = dict[Hashable | None, Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def _merge(
             changes += _merge(inner, known, facts, pinned, context)
         used = [t for t in node.outputs if t.outputs or id(t) in pinned]
         keys = [_key(tensor, facts) for tensor in used]
-        twins = [None if key is None else known.get(key) for key in keys]
+        twins = [_living(known.get(key)) for key in keys]
         if used and all(twin is not None for twin in twins):
             changes += _redirect(node, used, twins, graph, pinned, context)
         else:
@@ -54,6 +54,11 @@ def _key(tensor: Tensor, facts: Facts) -> Hashable | None:
     if value is None or all(isinstance(element, int) for element in elements):
         return None
     return facts.elem_type(tensor), value
+
+
+def _living(tensor: Tensor | None) -> Tensor | None:
+    """Return *tensor* unless its node went with the last one that needed it."""
+    return None if tensor is None or ir.producer(tensor) is None else tensor
 
 
 def _redirect(

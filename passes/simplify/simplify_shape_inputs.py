@@ -23,6 +23,8 @@ from onnxslim.shapes import Expr, Facts
 from onnxslim.shapes.expr import lower
 
 _Numbers = list[int]
+_LONGER = 3
+"""Bytes by which a number makes a name longer."""
 
 
 class _Use(NamedTuple):
@@ -90,16 +92,22 @@ def _growth(tensor: Tensor, uses: list[_Use], pinned: frozenset[int], inline: bo
     stays = len(uses) < len(tensor.outputs) or any(t.outputs or id(t) in pinned for t in others)
     if source is None or stays or id(tensor) in pinned:
         return added
+    renamed = sum(use.value.tobytes() != uses[0].value.tobytes() for use in uses)
+    added += _LONGER * (len(constants) - 1 + renamed)
     return added - cone_bytes(cone(source, pinned), pinned)
 
 
 def _replace(tensor: Tensor, uses: list[_Use], model: Model, pinned: frozenset[int]) -> None:
+    """Let constants be read; the first takes the name of *tensor*, which goes."""
     made: dict[bytes, Constant] = {}
     for node, slot, value in uses:
         key = value.tobytes()
         if key not in made:
-            made[key] = ir.constant(model.names.fresh(tensor.name), value)
+            name = model.names.fresh(tensor.name) if made else tensor.name
+            made[key] = ir.constant(name, value)
         node.inputs[slot] = made[key]
+        if node.attr("allowzero", 0):  # here, 0 copies
+            del node.attrs["allowzero"]
     ir.release([tensor], pinned)
 
 
@@ -119,7 +127,7 @@ def _reshape(node: Node, facts: Facts) -> _Numbers | None:
         dim if isinstance(dim, int) and dim else 0 if same else -1
         for dim, same in zip(after, copied, strict=True)
     ]
-    if numbers.count(-1) > 1 or (0 in numbers and node.attr("allowzero", 0)):
+    if numbers.count(-1) > 1:
         return None
     if -1 in numbers:
         return _with_rest(numbers, after, facts.value(node.inputs[1]))
@@ -129,10 +137,8 @@ def _reshape(node: Node, facts: Facts) -> _Numbers | None:
 def _with_rest(
     numbers: _Numbers, after: tuple[Expr, ...], said: tuple[Expr, ...] | Expr | None
 ) -> _Numbers | None:
-    """Allow the -1 in *numbers* where no copied dimension can be 0, or where it was there before."""
+    """Allow the -1 in *numbers* if it was there before, or if no copied dimension can be 0."""
     rest = numbers.index(-1)
-    if isinstance(after[rest], int):  # a 0 that is not copied
-        return None
     was_there = isinstance(said, tuple) and len(said) == len(numbers) and said[rest] == -1
     filled = all((lower(dim) or 0) >= 1 for dim, n in zip(after, numbers, strict=True) if n == 0)
     if not was_there and not filled:

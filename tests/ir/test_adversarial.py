@@ -28,7 +28,7 @@ def use(model: Model) -> None:
     model.copy()
     assert model.names.fresh("t")
     for node in model.nodes():
-        assert node.operator
+        assert isinstance(node.operator, str)
         assert node.attrs is not None
     for constant in model.constants():
         with contextlib.suppress(ModelError):
@@ -45,12 +45,10 @@ def load(content: bytes, path: Path) -> bool:
     """Say whether *content* loads; anything but success and ModelError is a bug."""
     path.unlink(missing_ok=True)  # never under a map of it
     path.write_bytes(content)
-    try:
+    with contextlib.suppress(ModelError):
         use(Model.load(path))
-    except ModelError as error:
-        assert str(error)
-        return False
-    return True
+        return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -64,7 +62,7 @@ def load(content: bytes, path: Path) -> bool:
         ("zeros", bytes(5000), "not an ONNX model"),
         ("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not an ONNX"),
         ("no_graph", b"\x08\x07", "no graph"),
-        ("tensor", ir_features.floats("w", 400).SerializeToString(), ""),
+        ("tensor", ir_features.floats("w", 400).SerializeToString(), "tensor.onnx"),
         ("long_number", b"\x08" + b"\xff" * 30, "not an ONNX model"),
         ("too_long", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "not an ONNX model"),
     ],
@@ -117,14 +115,14 @@ def mutations(content: bytes, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
     data = bytearray(content)
     for _ in range(rng.integers(1, 5)):
-        at = int(rng.integers(len(data)))
+        at = int(rng.integers(len(data) or 1))
         match rng.integers(5):
             case 0:
-                data[at] ^= 1 << int(rng.integers(8))
+                data[at : at + 1] = bytes([data[at] ^ 1 << int(rng.integers(8))] if data else [])
             case 1:
-                data[at] = int(rng.integers(256))
+                data[at : at + 1] = rng.bytes(1)
             case 2:
-                data[at] = int(rng.choice([0, 1, 127, 128, 255]))
+                data[at : at + 1] = rng.choice([b"\0", b"\x01", b"\x7f", b"\x80", b"\xff"])
             case 3:
                 del data[at : at + int(rng.integers(1, 9))]
             case 4:

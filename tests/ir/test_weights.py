@@ -93,7 +93,7 @@ def test_new_values_of_every_type_are_written(name: str, elem: int) -> None:
 
 
 def test_strings_that_are_no_text_stay_bytes() -> None:
-    tensor = helper.make_tensor("w", TensorProto.STRING, [2], [b"\xff", b"a"])
+    tensor = ir_features.texts("w", b"\xff", b"a")
     (found,) = Model.from_proto(ir_features.model([], initializers=[tensor])).constants()
     assert found.values.tolist() == [b"\xff", b"a"]
 
@@ -159,7 +159,9 @@ def test_large_arrays_are_spooled_and_right(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(weights, "SPOOL_FROM", 1000)
     monkeypatch.setattr(weights, "_SPOOL_SIZE", 1 << 16)
     rng = np.random.default_rng(0)
-    arrays = [rng.normal(size=int(n)).astype(np.float32) for n in rng.integers(1, 30_000, 50)]
+    arrays: list[npt.NDArray[Any]] = [
+        rng.normal(size=int(n)).astype(np.float32) for n in rng.integers(1, 30_000, 50)
+    ]
     arrays += [np.asfortranarray(rng.normal(size=(40, 50))), np.zeros((0, 5)), np.array(1.5)]
     kept = [spooled(array) for array in arrays]
     for array, copy in zip(arrays, kept, strict=True):

@@ -1,12 +1,14 @@
 """Conv followed by BatchNormalization."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
-from kit import assert_declines, assert_rewrites, holding, model
 from onnx.reference import ReferenceEvaluator
 
+from kit import assert_declines, assert_rewrites, holding, model
 from onnxslim import Pipeline
 from onnxslim.ir import Array, Model
 from onnxslim.passes.fuse.fuse_conv_bn import FuseConvBn
@@ -34,11 +36,11 @@ def conv_bn(
     x: str = "float[1, 2, 4, 4]",
     opset: int = 20,
     outputs: str = "y",
-    **more: Array,
+    given: Mapping[str, Array] = MappingProxyType({}),
 ) -> Model:
     kind = x.split("[")[0]
     text = f"g ({x} x) => ({kind}[A, B, C, D] y) {{ c = {conv} {outputs} = {bn} }}"
-    arrays: dict[str, Array] = {**statistics(3), "w": weights(3, 2, 3, 3), **more}
+    arrays: dict[str, Array] = {**statistics(3), "w": weights(3, 2, 3, 3), **given}
     return holding(model(text, opset), **arrays)
 
 
@@ -48,7 +50,7 @@ def test_without_a_bias(opset: int) -> None:
 
 
 def test_with_a_bias() -> None:
-    before = conv_bn("Conv(x, w, k)", k=weights(3))
+    before = conv_bn("Conv(x, w, k)", given={"k": weights(3)})
     assert_rewrites(before, FUSE, ["Conv"])
 
 
@@ -66,20 +68,25 @@ def test_attributes_of_the_convolution_stay() -> None:
 
 def test_in_groups() -> None:
     before = conv_bn(
-        "Conv<group = 2>(x, w)", x="float[1, 4, 4, 4]", w=weights(6, 2, 3, 3), **statistics(6)
+        "Conv<group = 2>(x, w)",
+        x="float[1, 4, 4, 4]",
+        given={"w": weights(6, 2, 3, 3), **statistics(6)},
     )
     assert_rewrites(before, FUSE, ["Conv"])
 
 
 def test_depthwise() -> None:
-    before = conv_bn("Conv<group = 3>(x, w)", x="float[1, 3, 4, 4]", w=weights(3, 1, 3, 3))
+    before = conv_bn(
+        "Conv<group = 3>(x, w)", x="float[1, 3, 4, 4]", given={"w": weights(3, 1, 3, 3)}
+    )
     assert_rewrites(before, FUSE, ["Conv"])
 
 
 @pytest.mark.parametrize("dims", ["5", "4, 4, 4"])
 def test_in_one_and_three_dimensions(dims: str) -> None:
     rank = dims.count(",") + 1
-    text = f"g (float[1, 2, {dims}] x) => (float[{'A, ' * (rank + 1)}B] y) {{ c = Conv(x, w) y = {BN} }}"
+    y = f"float[{'A, ' * (rank + 1)}B]"
+    text = f"g (float[1, 2, {dims}] x) => ({y} y) {{ c = Conv(x, w) y = {BN} }}"
     before = holding(model(text), w=weights(3, 2, *[2] * rank), **statistics(3))
     assert_rewrites(before, FUSE, ["Conv"])
 
@@ -143,14 +150,16 @@ def test_statistics_of_elements() -> None:
 
 
 def test_a_negative_variance() -> None:
-    assert_declines(conv_bn(v=np.float32([1, -1, 1])), FUSE, "statistics are not finite")
+    assert_declines(
+        conv_bn(given={"v": np.array([1, -1, 1], np.float32)}), FUSE, "statistics are not finite"
+    )
 
 
 @pytest.mark.parametrize("name", ["s", "b", "m", "v"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_statistics_that_are_not_finite(name: str, value: float) -> None:
     broken = np.array([1, value, 1], np.float32)
-    before = conv_bn(**{name: broken})
+    before = conv_bn(given={name: broken})
     if name == "v" and np.isinf(value):
         assert_rewrites(before, FUSE, ["Conv"])  # divides by infinity: the channel is constant
     else:
@@ -158,12 +167,16 @@ def test_statistics_that_are_not_finite(name: str, value: float) -> None:
 
 
 def test_zero_gamma() -> None:
-    assert_rewrites(conv_bn(s=np.float32([0, 1, 0])), FUSE, ["Conv"])
+    assert_rewrites(conv_bn(given={"s": np.array([0, 1, 0], np.float32)}), FUSE, ["Conv"])
 
 
 def half(scale: float) -> Model:
     statistic = {k: np.abs(v) for k, v in statistics(3, np.float16).items()}
-    arrays = {**statistic, "s": np.full(3, scale, np.float16), "w": weights(3, 2, 3, 3, dtype=np.float16)}
+    arrays = {
+        **statistic,
+        "s": np.full(3, scale, np.float16),
+        "w": weights(3, 2, 3, 3, dtype=np.float16),
+    }
     text = f"g (float16[1, 2, 4, 4] x) => (float16[A, B, C, D] y) {{ c = Conv(x, w) y = {BN} }}"
     return holding(model(text), **arrays)
 
@@ -185,7 +198,7 @@ def test_double_precision() -> None:
     after, _ = Pipeline((FUSE,), check="off")(before)  # onnxruntime has no kernel for it
     assert [node.op for node in after.nodes()] == ["Conv"]
     feed = {"x": weights(1, 2, 4, 4, dtype=np.float64)}
-    (old,), (new,) = (ReferenceEvaluator(m.proto()).run(None, feed) for m in (before, after))
+    old, new = (np.asarray(ReferenceEvaluator(m.proto()).run(None, feed)) for m in (before, after))
     np.testing.assert_allclose(new, old, rtol=1e-12)
 
 
@@ -202,7 +215,9 @@ SHARED = "an inner result is read elsewhere too"
 
 
 def test_the_convolution_is_read_elsewhere() -> None:
-    text = f"g (float[1, 2, 4, 4] x) => (float[A, B, C, D] z) {{ c = Conv(x, w) y = {BN} z = Add(y, c) }}"
+    text = f"""g (float[1, 2, 4, 4] x) => (float[A, B, C, D] z) {{
+        c = Conv(x, w) y = {BN} z = Add(y, c)
+    }}"""
     before = holding(model(text), w=weights(3, 2, 3, 3), **statistics(3))
     assert_declines(before, FUSE, SHARED)
 
@@ -228,13 +243,17 @@ def test_the_convolution_is_read_in_a_branch() -> None:
 
 
 def test_weights_that_others_read_too() -> None:
-    text = f"g (float[1, 2, 4, 4] x) => (float[A, B, C, D] z) {{ c = Conv(x, w) y = {BN} d = Conv(x, w) z = Add(y, d) }}"
+    text = f"""g (float[1, 2, 4, 4] x) => (float[A, B, C, D] z) {{
+        c = Conv(x, w) y = {BN} d = Conv(x, w) z = Add(y, d)
+    }}"""
     before = holding(model(text), w=weights(3, 2, 3, 3), **statistics(3))
     assert_declines(before, FUSE, "the file would grow")
 
 
 def test_statistics_that_others_read_too() -> None:
-    text = f"g (float[1, 2, 4, 4] x) => (float[A, B, C, D] z) {{ c = Conv(x, w) y = {BN} k = Shape(s) f = Cast<to = 1>(k) z = Add(y, f) }}"
+    text = f"""g (float[1, 2, 4, 4] x) => (float[A, B, C, D] z) {{
+        c = Conv(x, w) y = {BN} k = Shape(s) f = Cast<to = 1>(k) z = Add(y, f)
+    }}"""
     before = holding(model(text), w=weights(3, 2, 3, 3), **statistics(3))
     assert_rewrites(before, FUSE, ["Conv", "Shape", "Cast", "Add"])
 
@@ -292,6 +311,8 @@ def test_a_local_function_called_batch_normalization() -> None:
     g (float[1, 2, 4, 4] x) => (float[A, B, C, D] y) {
         c = Conv(x, w) y = local.BatchNormalization(c, s, b, m, v)
     }
-    <domain: "local", opset_import: ["" : 20]> BatchNormalization (c, s, b, m, v) => (y) { y = Neg(c) }"""
+    <domain: "local", opset_import: ["" : 20]> BatchNormalization (c, s, b, m, v) => (y) {
+        y = Neg(c)
+    }"""
     before = holding(model(text), w=weights(3, 2, 3, 3), **statistics(3))
     assert_declines(before, FUSE)

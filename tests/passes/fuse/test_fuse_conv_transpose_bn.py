@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from kit import assert_declines, assert_rewrites, holding, model
 
+from kit import assert_declines, assert_rewrites, holding, model
 from onnxslim.ir import Array, Model
 from onnxslim.passes.fuse.fuse_conv_transpose_bn import FuseConvTransposeBn
 
@@ -57,7 +57,9 @@ def test_places_that_no_filter_reaches() -> None:
 
 
 def test_attributes_stay() -> None:
-    after = assert_rewrites(conv_bn("ConvTranspose<strides = [2, 2]>(x, w)"), FUSE, ["ConvTranspose"])
+    after = assert_rewrites(
+        conv_bn("ConvTranspose<strides = [2, 2]>(x, w)"), FUSE, ["ConvTranspose"]
+    )
     (conv,) = after.nodes()
     assert conv.attrs == {"strides": [2, 2]}
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from kit import assert_declines, assert_rewrites, holding, model
 
+from kit import assert_declines, assert_rewrites, holding, model
 from onnxslim.ir import Array, Model
 from onnxslim.passes.fuse.fuse_gemm_bn import FuseGemmBn
 
@@ -27,7 +27,7 @@ def gemm_bn(
     if "k" in gemm:
         arrays["k"] = random(*bias)
     text = f"g ({x} x) => (float[P, Q] y) {{ g = {gemm} {bn} }}"
-    return holding(model(text, opset), v=np.float32([0.5, 1, 2]), **arrays)
+    return holding(model(text, opset), v=np.array([0.5, 1, 2], np.float32), **arrays)
 
 
 @pytest.mark.parametrize("opset", [7, 9, 11, 13, 20, 22])

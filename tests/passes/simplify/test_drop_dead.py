@@ -1,10 +1,10 @@
 """What nobody reads."""
 
 import pytest
-from kit import assert_declines, assert_rewrites, model
 from onnx import TensorProto, helper
 
-from onnxslim import Pipeline
+from kit import assert_declines, assert_rewrites, model
+from onnxslim import Context, Pipeline
 from onnxslim.ir import Model
 from onnxslim.passes.simplify.drop_dead import DropDead
 
@@ -103,7 +103,9 @@ def test_an_initializer_that_the_caller_may_replace_stays() -> None:
 
 
 def test_an_initializer_that_is_an_output_stays() -> None:
-    before = model("g (float[N] x) => (float[N] y, float[2] c) <float[2] c = {1, 2}> { y = Abs(x) }")
+    before = model(
+        "g (float[N] x) => (float[N] y, float[2] c) <float[2] c = {1, 2}> { y = Abs(x) }"
+    )
     assert_declines(before, DROP)
 
 
@@ -135,6 +137,17 @@ def test_a_trailing_output_goes() -> None:
         y, i = MaxPool<kernel_shape = [2], strides = [2]>(x)
     }""")
     assert output_names(assert_rewrites(before, DROP, ["MaxPool"])) == ["y"]
+
+
+def test_what_was_left_out_already_is_no_change() -> None:
+    proto = model("""g (float[1, 1, 4] x) => (float[1, 1, 2] y) {
+        y = MaxPool<kernel_shape = [2], strides = [2]>(x)
+    }""").proto()
+    proto.graph.node[0].output.append("")
+    before = Model.from_proto(proto)
+    content = before.to_bytes()
+    assert DROP.apply(before, Context()) == 0
+    assert before.to_bytes() == content
 
 
 @pytest.mark.parametrize(
@@ -184,9 +197,20 @@ def test_the_number_of_outputs_says_whether_to_train(opset: int) -> None:
     assert_declines(before, DROP)
 
 
+@pytest.mark.parametrize("opset", [7, 10, 13])
+def test_the_mask_of_a_dropout_stays(opset: int) -> None:
+    assert_declines(model("g (float[N] x) => (float[N] y) { y, m = Dropout(x) }", opset), DROP)
+
+
 def test_outputs_of_a_local_function_stay() -> None:
     before = model("""g (float[1, 1, 4] x) => (float[1, 1, 4] y) { y, z = local.MaxPool(x) }
     <domain: "local", opset_import: ["" : 20]> MaxPool (p) => (q, r) { q = Neg(p) r = Abs(p) }""")
+    assert_declines(before, DROP)
+
+
+def test_outputs_of_a_local_function_in_place_of_an_operator_stay() -> None:
+    before = model("""g (float[1, 1, 4] x) => (float[1, 1, 4] y) { y, z = MaxPool(x) }
+    <domain: "", opset_import: ["" : 20]> MaxPool (p) => (q, r) { q = Neg(p) r = Abs(p) }""")
     assert_declines(before, DROP)
 
 

@@ -1,8 +1,8 @@
 """Operators that hand their input on, in inference."""
 
 import pytest
-from kit import assert_declines, assert_rewrites, model, operators
 
+from kit import assert_declines, assert_rewrites, model, operators
 from onnxslim import Pipeline
 from onnxslim.passes.simplify.drop_identity import DropIdentity
 

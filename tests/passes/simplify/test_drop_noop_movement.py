@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from kit import assert_declines, assert_rewrites, holding, model
 from ml_dtypes import bfloat16, int4
 
+from kit import assert_declines, assert_rewrites, holding, model
 from onnxslim import Pipeline
 from onnxslim.ir import Model
 from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
@@ -79,12 +79,37 @@ def test_cast_like_another_type() -> None:
     )
 
 
+def test_cast_like_of_unknown_types() -> None:
+    before = model("""g (float[N] x, int64[M] l) => (int64[N] y) { y = local.F(x, l) }
+    <domain: "local", opset_import: ["" : 20]> F (p, l) => (q) { a = CastLike(p, l) q = Neg(a) }""")
+    assert_declines(before, DROP)
+
+
 # Reshape and its family ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", ["2, 3, 4", "0, 0, 0", "-1, 3, 4", "0, -1, 4", "2, 0, -1"])
 def test_reshape_to_the_same_shape(shape: str) -> None:
     drops(between("Reshape(a, s)", constants=f"int64[3] s = {{{shape}}}"))
+
+
+@pytest.mark.parametrize("shape", ["0, 0", "0, -1", "-1, 0"])
+def test_reshape_of_unknown_dimensions_to_themselves(shape: str) -> None:
+    drops(between("Reshape(a, s)", "float[M, N]", constants=f"int64[2] s = {{{shape}}}"))
+
+
+def test_reshape_to_its_own_shape() -> None:
+    before = model("""g (float[M, N] x) => (float[M, N] y) {
+        a = Relu(x) s = Shape(a) b = Reshape(a, s) y = Relu(b)
+    }""")
+    assert_rewrites(before, DROP, ["Relu", "Relu"])
+
+
+def test_reshape_to_the_shape_of_something_else() -> None:
+    before = model("""g (float[M, N] x, float[M, N] z) => (float[P, Q] y) {
+        a = Relu(x) s = Shape(z) b = Reshape(a, s) y = Relu(b)
+    }""")
+    assert_declines(before, DROP)
 
 
 def test_reshape_before_opset_5() -> None:
@@ -114,14 +139,13 @@ def test_reshape_to_a_shape_that_the_caller_chooses() -> None:
 
 
 def test_reshape_of_an_empty_tensor() -> None:
-    before = between(
-        "Reshape<allowzero = 1>(a, s)", "float[0, 3]", constants="int64[2] s = {0, 3}"
-    )
+    before = between("Reshape<allowzero = 1>(a, s)", "float[0, 3]", constants="int64[2] s = {0, 3}")
     drops(before)
 
 
 def test_a_declared_shape_is_no_proof() -> None:
-    before = model("""g (float[M, N] x, int64[2] s) => (float[2, 3] y) <float[2, 3] a, float[2, 3] b> {
+    before = model("""g (float[M, N] x, int64[2] s) => (float[2, 3] y)
+    <float[2, 3] a, float[2, 3] b> {
         a = Relu(x) b = Reshape(a, s) y = Relu(b)
     }""")
     assert_declines(before, DROP)
@@ -174,6 +198,14 @@ def test_transpose_in_order() -> None:
     drops(between("Transpose<perm = [0, 1, 2]>(a)", "float[L, M, N]"))
 
 
+def test_transpose_in_order_where_no_shape_is_known() -> None:
+    before = model("""g (float[M, N] x) => (float[M, N] y) { y = local.F(x) }
+    <domain: "local", opset_import: ["" : 20]> F (p) => (q) {
+        a = Transpose<perm = [0, 1]>(p) q = Neg(a)
+    }""")
+    assert_rewrites(before, DROP, ["F", "Neg"])
+
+
 def test_transpose_without_perm_reverses() -> None:
     assert_declines(between("Transpose(a)", "float[3, 3]"), DROP)
 
@@ -220,8 +252,10 @@ def test_transpose_of_a_constant_in_a_function_by_an_attribute_of_the_call() -> 
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
-def test_pad_by_nothing(mode: str) -> None:
-    drops(between(f'Pad<mode = "{mode}">(a, p)', "float[M, N]", constants="int64[4] p = {0,0,0,0}"))
+@pytest.mark.parametrize("opset", [11, 20])
+def test_pad_by_nothing(mode: str, opset: int) -> None:
+    operation, constants = f'Pad<mode = "{mode}">(a, p)', "int64[4] p = {0, 0, 0, 0}"
+    drops(between(operation, "float[M, N]", constants=constants, opset=opset))
 
 
 def test_pad_by_nothing_as_an_attribute() -> None:
@@ -263,6 +297,42 @@ def test_slice_of_everything(end: int) -> None:
     drops(between("Slice(a, s, e, d)", "float[M, N]", constants=constants))
 
 
+@pytest.mark.parametrize("opset", [10, 13])
+def test_slice_of_everything_where_no_shape_is_known(opset: int) -> None:
+    before = model(
+        f"""g (float[M, N] x) => (float[M, N] y) {{ y = local.F(x) }}
+    <domain: "local", opset_import: ["" : {opset}]> F (p) => (q) {{
+        s = Constant<value = int64[1] {{0}}>() e = Constant<value = int64[1] {{{FAR[0]}}}>()
+        a = Slice(p, s, e) q = Relu(a)
+    }}""",
+        opset,
+    )
+    assert_rewrites(before, DROP, ["F", "Relu"])
+
+
+@pytest.mark.parametrize(("start", "end"), [(1, FAR[0]), (0, FAR[0] - 1), (-1, FAR[0])])
+def test_slice_of_a_part_where_no_shape_is_known(start: int, end: int) -> None:
+    before = model(f"""g (float[M, N] x) => (float[P, Q] y) {{ y = local.F(x) }}
+    <domain: "local", opset_import: ["" : 20]> F (p) => (q) {{
+        s = Constant<value = int64[1] {{{start}}}>() e = Constant<value = int64[1] {{{end}}}>()
+        a = Slice(p, s, e) q = Relu(a)
+    }}""")
+    assert_declines(before, DROP)
+
+
+@pytest.mark.parametrize("read", ["s", "e"])
+def test_slice_by_bounds_of_the_caller_where_no_shape_is_known(read: str) -> None:
+    known = "e" if read == "s" else "s"
+    before = model(f"""g (float[M, N] x, int64[1] {read}) => (float[P, Q] y) {{
+        y = local.F(x, {read})
+    }}
+    <domain: "local", opset_import: ["" : 20]> F (p, {read}) => (q) {{
+        {known} = Constant<value = int64[1] {{{FAR[0] if known == "e" else 0}}}>()
+        a = Slice(p, s, e) q = Relu(a)
+    }}""")
+    assert_declines(before, DROP)
+
+
 def test_slice_of_everything_in_32_bits() -> None:
     constants = f"int32[1] s = {{0}}, int32[1] e = {{{2**31 - 1}}}, int32[1] d = {{1}}"
     drops(between("Slice(a, s, e, d)", "float[M, N]", constants=constants))
@@ -283,6 +353,16 @@ def test_slice_of_everything_by_attributes() -> None:
 def test_slice_to_the_same_shape(start: int, end: int) -> None:
     constants = f"int64[1] s = {{{start}}}, int64[1] e = {{{end}}}"
     drops(between("Slice(a, s, e)", "float[4, 2]", constants=constants))
+
+
+def test_slice_of_a_part_by_attributes() -> None:
+    before = between(
+        f"Slice<starts = [1], ends = [{FAR[0]}], axes = [1]>(a)",
+        "float[M, N]",
+        "float[M, P]",
+        opset=9,
+    )
+    assert_declines(before, DROP)
 
 
 def test_slice_to_the_same_shape_by_attributes() -> None:
@@ -329,6 +409,27 @@ def test_of_one_tensor(operator: str) -> None:
 @pytest.mark.parametrize("operator", ["Max", "Min", "Sum", "Mean"])
 def test_of_two_tensors(operator: str) -> None:
     assert_declines(between(f"{operator}(a, x)", "float[M, N]"), DROP)
+
+
+def test_concat_of_one_tensor_of_unknown_shape() -> None:
+    before = model("""g (float[N] x) => (float[N] y) { y = local.F(x) }
+    <domain: "local", opset_import: ["" : 20]> F (p) => (q) {
+        a = Concat<axis = 0>(p) q = Neg(a)
+    }""")
+    assert_rewrites(before, DROP, ["F", "Neg"])
+
+
+@pytest.mark.parametrize("e", ["float[0] {}", "float[1] {1}"])
+def test_concat_of_tensors_of_unknown_shape(e: str) -> None:
+    before = model(f"""g (float[N] x) => (float[M] y) {{ y = local.F(x) }}
+    <domain: "local", opset_import: ["" : 20]> F (p) => (q) {{
+        e = Constant<value = {e}>() a = Concat<axis = 0>(p, e) q = Neg(a)
+    }}""")
+    assert_declines(before, DROP)
+
+
+def test_concat_with_a_tensor_that_is_empty_along_the_first_axis() -> None:
+    drops(between("Concat<axis = 0>(e, a)", "float[M, 3]", constants="float[0, 3] e = {}"))
 
 
 @pytest.mark.parametrize("operands", ["e, a", "a, e", "e, a, e"])
@@ -431,10 +532,18 @@ def test_resize_to_the_same_sizes(empty: str) -> None:
     drops(between(f"Resize(a, roi, {empty}, s)", "float[1, 1, 3, 4]", constants=constants))
 
 
-def test_resize_to_other_sizes() -> None:
+@pytest.mark.parametrize("empty", ["", "roi"])
+def test_resize_to_other_sizes(empty: str) -> None:
+    operation = f"Resize(a, roi, {empty}, s)"
     constants = "float[0] roi = {}, int64[4] s = {1, 1, 4, 3}"
-    before = between("Resize(a, roi, , s)", "float[1, 1, 3, 4]", "float[1, 1, 4, 3]", constants)
+    before = between(operation, "float[1, 1, 3, 4]", "float[1, 1, 4, 3]", constants)
     assert_declines(before, DROP)
+
+
+def test_resize_that_keeps_the_aspect_ratio() -> None:
+    constants = "float[0] roi = {}, int64[4] s = {1, 1, 3, 4}"
+    operation = 'Resize<keep_aspect_ratio_policy = "not_larger">(a, roi, , s)'
+    assert_declines(between(operation, "float[1, 1, 3, 4]", constants=constants), DROP)
 
 
 def test_resize_to_sizes_that_may_be_the_same() -> None:
@@ -516,6 +625,12 @@ def test_clip_of_floats_without_bounds_makes_infinity_finite(opset: int) -> None
     assert_declines(clip("float", opset=opset), DROP)
 
 
+def test_clip_of_an_unknown_type() -> None:
+    before = model("""g (int32[N] x) => (int32[N] y) { y = local.F(x) }
+    <domain: "local", opset_import: ["" : 20]> F (p) => (q) { a = Clip(p) q = Neg(a) }""")
+    assert_declines(before, DROP)
+
+
 @pytest.mark.parametrize("bounds", [", m", ", , m"])
 def test_clip_with_a_bound(bounds: str) -> None:
     assert_declines(clip("int32", bounds), DROP)
@@ -535,7 +650,7 @@ def test_inside_a_branch() -> None:
 
 
 def test_the_state_of_a_loop_may_change_its_shape() -> None:
-    before = model("""g (float[1] x) => (float[N] y) <int64 n = {3}, bool t = {1}, int64[1] s = {1}> {
+    before = model("""g (float[1] x) => (float[N] y) <int64 n = {3}, bool t = {1}> {
         y = Loop (n, t, x) <body = b (int64 i, bool go, float[1] v) => (bool go2, float[M] w) {
             go2 = Identity(go) d = Concat<axis = 0>(v, v) m = Squeeze(v) k = Shape(v)
             e = Expand(d, k) w = Relu(e)
@@ -547,7 +662,9 @@ def test_the_state_of_a_loop_may_change_its_shape() -> None:
 def test_weights_of_four_bits() -> None:
     before = holding(
         model(
-            "g (int32[2] x) => (int32[2] y) { a = Cast<to = 22>(w) b = Cast<to = 6>(a) y = Add(x, b) }",
+            """g (int32[2] x) => (int32[2] y) {
+                a = Cast<to = 22>(w) b = Cast<to = 6>(a) y = Add(x, b)
+            }""",
             21,
             10,
         ),
@@ -558,7 +675,9 @@ def test_weights_of_four_bits() -> None:
 
 def test_weights_in_bfloat16() -> None:
     before = holding(
-        model("g (float[2] x) => (float[2] y) { a = Cast<to = 16>(w) b = Cast<to=1>(a) y = Add(x, b) }"),
+        model("""g (float[2] x) => (float[2] y) {
+            a = Cast<to = 16>(w) b = Cast<to=1>(a) y = Add(x, b)
+        }"""),
         w=np.array([1, -2], bfloat16),
     )
     assert_rewrites(before, DROP, ["Cast", "Add"])

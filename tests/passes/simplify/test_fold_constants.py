@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from kit import assert_declines, assert_rewrites, holding, model, operators
 from ml_dtypes import bfloat16, int4
 
+from kit import assert_declines, assert_rewrites, holding, model, operators
 from onnxslim import Pipeline
 from onnxslim.ir import Array, Model
 from onnxslim.passes.simplify.fold_constants import FoldConstants
@@ -45,6 +45,13 @@ def test_nodes_on_constant_nodes() -> None:
     assert not [node for node in after.nodes() if node.op == "Constant"]
 
 
+def test_an_operand_left_out() -> None:
+    before = model("""g (float[2] x) => (float[2] y) <float[2] c = {1, 2}, float m = {1.5}> {
+        d = Clip(c, , m) y = Add(x, d)
+    }""")
+    assert constants(assert_rewrites(before, FOLD, ["Add"])) == [[1, 1.5]]
+
+
 def test_shape_arithmetic() -> None:
     before = model("""g (float[2, 3] x) => (float[M, N] y)
     <int64[2] s = {2, 3}, int64 i = {0}, int64[1] z = {0}, int64[1] m = {-1}> {
@@ -73,6 +80,16 @@ def test_an_output_that_folded_nodes_read_is_not_kept() -> None:
     }""")
     after = assert_rewrites(before, FOLD, ["Add", "Add"], changes=2)
     assert sorted(constants(after)) == [[-1, -2], [3, 4]]
+
+
+def test_outputs_that_folded_nodes_read_cost_nothing() -> None:
+    """To store all eight parts would take more bytes than to split."""
+    before = model("""g (float[1] x) => (float[1] y) <float[8] k = {1, 2, 3, 4, 5, 6, 7, 8}> {
+        a, b, c, d, e, f, g, h = Split<num_outputs = 8>(k)
+        s = Sum(a, b, c, d, e, f, g) t = Add(x, s) y = Add(t, h)
+    }""")
+    after = assert_rewrites(before, FOLD, ["Add", "Add"], changes=2)
+    assert sorted(constants(after)) == [[8], [28]]
 
 
 def test_the_value_of_a_graph_output_stays_the_output_of_a_node() -> None:
@@ -136,8 +153,10 @@ def test_inside_a_function() -> None:
 
 
 def test_before_ir_4_values_are_constant_nodes() -> None:
-    before = model("""g (float[2] x, float[2] a_constant_with_a_long_name = {1, 2})
-    => (float[2] y) { d = Neg(a_constant_with_a_long_name) e = Exp(d) y = Add(x, e) }""", 8, 3)
+    text = """g (float[2] x, float[2] a_constant_with_a_long_name = {1, 2}) => (float[2] y) {
+        d = Neg(a_constant_with_a_long_name) e = Exp(d) y = Add(x, e)
+    }"""
+    before = model(text, opset=8, ir=3)
     after = assert_rewrites(before, FOLD, ["Add"])
     assert [node.op_type for node in after.proto().graph.node] == ["Constant", "Add"]
 
@@ -154,7 +173,9 @@ def test_sequences_on_the_way() -> None:
 def test_half_precision(dtype: type) -> None:
     kind = "float16" if dtype is np.float16 else "bfloat16"
     before = holding(
-        model(f"g ({kind}[6] x) => ({kind}[6] y) {{ d = Reshape(c, s) y = Concat<axis = 0>(x, d) }}"),
+        model(f"""g ({kind}[6] x) => ({kind}[6] y) {{
+            d = Reshape(c, s) y = Concat<axis = 0>(x, d)
+        }}"""),
         c=ramp(2, 3, dtype=dtype),
         s=np.array([-1]),
     )
@@ -281,6 +302,45 @@ def test_a_size_that_is_not_known() -> None:
     assert_declines(before, FOLD, "how large its value would be is not known")
 
 
+SHARED = "d = Exp(a_constant) e = Add(x, d) y = Mul(e, a_constant)"
+
+
+def test_before_ir_4_a_value_takes_a_node() -> None:
+    head = "g (float[1] x, float[1] a_constant = {1}) => (float[1] y)"
+    assert_declines(model(f"{head} {{ {SHARED} }}", opset=8, ir=3), FOLD, GROWS)
+
+
+def test_since_ir_4_it_does_not() -> None:
+    head = "g (float[1] x) => (float[1] y) <float[1] a_constant = {1}>"
+    assert_rewrites(model(f"{head} {{ {SHARED} }}", opset=9, ir=4), FOLD, ["Add", "Mul"])
+
+
+def test_inside_a_function_a_value_takes_a_node() -> None:
+    before = model(f"""g (float[1] x) => (float[1] y) {{ y = local.F(x) }}
+    <domain: "local", opset_import: ["" : 20]> F (x) => (y) {{
+        a_constant = Constant<value = float[1] {{1}}>() {SHARED}
+    }}""")
+    assert_declines(before, FOLD, GROWS)
+
+
+def test_a_graph_output_takes_a_node() -> None:
+    before = model("""g (float[1] x) => (float[1] y, float[1] d)
+    <float[1] a_constant = {1}> {
+        d = Exp(a_constant) y = Mul(x, a_constant)
+    }""")
+    assert_declines(before, FOLD, GROWS)
+
+
+def test_weights_that_are_graph_outputs_too() -> None:
+    before = holding(
+        model("""g (float[N, 40] x) => (float[N, 40] y, float[40, 40] w) {
+            d = Transpose(w) y = MatMul(x, d)
+        }"""),
+        w=ramp(40, 40),
+    )
+    assert_declines(before, FOLD, GROWS)
+
+
 # What must run ------------------------------------------------------------------------------------
 
 
@@ -372,11 +432,27 @@ def test_numbers_as_text() -> None:
     assert_declines(before, FOLD, "text is not folded")
 
 
+def test_text_inside_a_function() -> None:
+    before = model("""g (string[2] x) => (string[2] y) { y = local.F(x) }
+    <domain: "local", opset_import: ["" : 20]> F (p) => (q) {
+        c = Constant<value_floats = [1.5, 2.25]>() d = Cast<to = 8>(c) q = StringConcat(p, d)
+    }""")
+    after, _ = Pipeline((FOLD,), check="off")(before)
+    assert after is before
+
+
 def test_sequences_and_optionals_are_no_tensors() -> None:
     before = model("""g (float[2] x) => (seq(float) y) {
         s = SequenceEmpty() y = SequenceInsert(s, x)
     }""")
     assert_declines(before, FOLD, "onnxruntime cannot compute its value")
+
+
+def test_optionals_on_the_way() -> None:
+    before = model("""g (float[2] x) => (float[2] y) <float[2] c = {1, 2}> {
+        o = Optional(c) e = OptionalGetElement(o) d = Neg(e) y = Add(x, d)
+    }""")
+    assert_rewrites(before, FOLD, ["Add"])
 
 
 def test_what_onnxruntime_cannot_compute() -> None:

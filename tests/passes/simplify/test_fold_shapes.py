@@ -1,20 +1,20 @@
 """Shapes that are known before the model runs."""
 
 import pytest
-from kit import assert_declines, assert_rewrites, model
 
+from kit import assert_declines, assert_rewrites, model
 from onnxslim.ir import Model
 from onnxslim.passes.simplify.fold_shapes import FoldShapes
 
 FOLD = FoldShapes()
 
 
-def shape_of(operation: str, x: str = "float[2, 3, 5]", y: str = "int64[D]", opset: int = 20) -> Model:
+def shape_of(operation: str, x: str = "float[2, 3, 5]", y: str = "int64[D]") -> Model:
     """Let y be the shape of x, with names as long as exporters make them."""
     return model(f"""g ({x} a_tensor_of_the_model) => ({y} y) {{
         the_shape_of_it = {operation}(a_tensor_of_the_model)
         y = Neg(the_shape_of_it)
-    }}""", opset)
+    }}""")
 
 
 def folded(before: Model) -> object:
@@ -26,16 +26,12 @@ def folded(before: Model) -> object:
 
 @pytest.mark.parametrize("opset", [7, 13, 15, 19, 21])
 def test_shape(opset: int) -> None:
-    before = shape_of("Shape", opset=opset)
-    if opset < 13:
-        before = model("""g (float[2, 3, 5] a_tensor_of_the_model) => (float[D] y) {
-            the_shape_of_it = Shape(a_tensor_of_the_model)
-            f = Cast<to = 1>(the_shape_of_it) y = Neg(f)
-        }""", opset)
-        after = assert_rewrites(before, FOLD, ["Cast", "Neg"])
-        assert [c.values.tolist() for c in after.constants()] == [[2, 3, 5]]
-    else:
-        assert folded(before) == [2, 3, 5]
+    text = """g (float[2, 3, 5] a_tensor_of_the_model) => (float[D] y) {
+        the_shape_of_it = Shape(a_tensor_of_the_model)
+        f = Cast<to = 1>(the_shape_of_it) y = Neg(f)
+    }"""
+    after = assert_rewrites(model(text, opset), FOLD, ["Cast", "Neg"])
+    assert [constant.values.tolist() for constant in after.constants()] == [[2, 3, 5]]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +74,31 @@ def test_a_declared_shape_is_no_proof() -> None:
         a = Reshape(x, s) b = Shape(a) y = Neg(b)
     }""")
     assert_declines(before, FOLD)
+
+
+def test_of_the_shape_of_a_tensor() -> None:
+    assert folded(shape_of("Shape", y="int64[D]")) == [2, 3, 5]
+    before = model("""g (float[2, 3, 5] a_tensor_of_the_model) => (int64[D] y) {
+        the_shape_of_it = Shape(a_tensor_of_the_model)
+        the_shape_of_its_shape = Shape(the_shape_of_it) y = Neg(the_shape_of_its_shape)
+    }""")
+    assert_rewrites(before, FOLD, ["Neg"], changes=2)
+
+
+def test_before_ir_4_a_constant_takes_a_node() -> None:
+    text = """g (float[2, 3, 5] a_tensor_of_the_model) => (float[D] y) {
+        the_shape_of_it = Shape(a_tensor_of_the_model)
+        f = Cast<to = 1>(the_shape_of_it) y = Neg(f)
+    }"""
+    assert_declines(model(text, 8, 3), FOLD, "the file would grow by")
+
+
+def test_since_ir_4_it_does_not() -> None:
+    text = """g (float[2, 3, 5] a_tensor_of_the_model) => (float[D] y) {
+        the_shape_of_it = Shape(a_tensor_of_the_model)
+        f = Cast<to = 1>(the_shape_of_it) y = Neg(f)
+    }"""
+    assert_rewrites(model(text, 9, 4), FOLD, ["Cast", "Neg"])
 
 
 def test_of_an_initializer() -> None:

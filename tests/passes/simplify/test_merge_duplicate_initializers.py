@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from kit import assert_declines, assert_rewrites, holding, model, operators
 from ml_dtypes import bfloat16
 
+from kit import assert_declines, assert_rewrites, holding, model, operators
 from onnxslim.ir import Array, Model
 from onnxslim.passes.simplify.merge_duplicate_initializers import MergeDuplicateInitializers
 
@@ -14,7 +14,9 @@ MERGE = MergeDuplicateInitializers()
 
 def pair(a: Array, b: Array, kind: str = "float") -> Model:
     """Read both constants, as constants alone, and make numbers of them."""
-    text = f"g ({kind}[N] x) => (int64[P] y, int64[Q] z) {{ c = Add(x, a) d = Add(x, b) y = Shape(c) z = Shape(d) }}"
+    text = f"""g ({kind}[N] x) => (int64[P] y, int64[Q] z) {{
+        c = Add(x, a) d = Add(x, b) y = Shape(c) z = Shape(d)
+    }}"""
     return holding(model(text), a=a, b=b)
 
 
@@ -200,4 +202,12 @@ def test_a_constant_that_nobody_reads_is_none_of_its_business() -> None:
     before = model("""g (float[2] x) => (float[2] y) <float[2] a = {1, 2}, float[2] b = {1, 2}> {
         y = Add(x, a)
     }""")
+    assert_declines(before, MERGE)
+
+
+def test_constant_nodes_are_left_to_others() -> None:
+    constant = "Constant<value = float {1}>()"
+    before = model(f"""g (float[2] x) => (float[2] y) {{
+        a = {constant} b = {constant} c = Add(x, a) y = Mul(c, b)
+    }}""")
     assert_declines(before, MERGE)

@@ -2,18 +2,20 @@
 
 import numpy as np
 import pytest
-from kit import assert_declines, assert_rewrites, holding, model, operators
 
+from kit import assert_declines, assert_rewrites, holding, model, operators
+from onnxslim import Context
 from onnxslim.ir import Model
 from onnxslim.passes.simplify.merge_duplicate_nodes import MergeDuplicateNodes
 
 MERGE = MergeDuplicateNodes()
 
 
-def two(first: str, second: str, constants: str = "", x: str = "float[2]", opset: int = 20) -> Model:
-    """Compute a and b and do different things to them, which no type forbids."""
-    text = f"g ({x} x) => (seq({x}) y) <{constants}> {{ {first} {second} y = SequenceConstruct(a, b) }}"
-    return model(text, opset)
+def two(first: str, second: str, constants: str = "", x: str = "float[2]") -> Model:
+    """Compute a and b, and keep both."""
+    return model(f"""g ({x} x) => (seq({x}) y) <{constants}> {{
+        {first} {second} y = SequenceConstruct(a, b)
+    }}""")
 
 
 def ops(*kept: str) -> list[str]:
@@ -93,6 +95,20 @@ def test_a_tensor_of_another_type_in_an_attribute() -> None:
     assert_declines(before, MERGE)
 
 
+@pytest.mark.parametrize(("last", "equal"), [("q", True), ("r", False)])
+def test_attributes_that_are_texts(last: str, equal: bool) -> None:
+    encoder = """ai.onnx.ml.LabelEncoder<
+        keys_tensor = string[2] {{"p", "{0}"}}, values_tensor = int64[2] {{1, 2}}>(x)"""
+    before = model(f"""<ir_version: 9, opset_import: ["" : 20, "ai.onnx.ml" : 4]>
+    g (string[2] x) => (int64[2] y) {{
+        a = {encoder.format("q")} b = {encoder.format(last)} y = Add(a, b)
+    }}""")
+    if equal:
+        assert_rewrites(before, MERGE, ["LabelEncoder", "Add"])
+    else:
+        assert_declines(before, MERGE)
+
+
 def test_an_operand_left_out_or_named_empty() -> None:
     before = two("a = Clip(x, , m)", "b = Clip(x, , m)", "float m = {0.5}")
     assert_rewrites(before, MERGE, ops("Clip"))
@@ -119,6 +135,15 @@ def test_two_graph_outputs_of_one_node_keep_it() -> None:
         a, i = Split<num_outputs = 2>(x) y, z = Split<num_outputs = 2>(x) w = Add(a, i)
     }""")
     assert_declines(before, MERGE, "several outputs of the node are graph outputs")
+
+
+def test_a_declined_node_keeps_all_its_readers() -> None:
+    before = model("""g (float[4] x) => (float[2] y, float[2] z, float[2] w) {
+        y, a = Split<num_outputs = 2>(x) z, b = Split<num_outputs = 2>(x) w = Add(a, b)
+    }""")
+    content = before.to_bytes()
+    assert MERGE.apply(before, Context()) == 0
+    assert before.to_bytes() == content
 
 
 def test_one_graph_output_of_several() -> None:
@@ -295,8 +320,8 @@ def test_quantized_values() -> None:
             r = QuantizeLinear(x, s, z) b = DequantizeLinear(r, s, z)
             y = Mul(a, b)
         }"""),
-        s=np.float32(0.5),
-        z=np.int8(0),
+        s=np.array(0.5, np.float32),
+        z=np.array(0, np.int8),
     )
     kept = ["QuantizeLinear", "DequantizeLinear", "Mul"]
     assert_rewrites(before, MERGE, kept, changes=2)

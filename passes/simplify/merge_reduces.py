@@ -1,0 +1,104 @@
+"""Reductions and the dimensions of size 1 that they leave or do not leave.
+
+Source: the Reduce operators 1 to 20, ArgMax and ArgMin of the ONNX operator specification. Their
+axes are an attribute until opset 17, of ReduceSum until opset 12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from onnxslim.base import Effect
+from onnxslim.ir import Node, Tensor
+from onnxslim.passes.simplify._operands import from_front, ints, is_given
+from onnxslim.passes.simplify._trial import Trial, TrialPass, TrialRule
+
+_ARGS = ("ArgMax", "ArgMin")
+_REDUCES = (
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+)  # fmt: skip
+_TWICE = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+"""Reductions that may be done axis by axis."""
+
+
+def _axes(trial: Trial, node: Node) -> list[int] | None:
+    """Return the reduced axes from the front; None where they or the rank are not known."""
+    rank = trial.facts.rank(node.inputs[0])
+    if rank is None:
+        return None
+    if node.operator in _ARGS:
+        return from_front([node.attr("axis", 0)], rank)
+    if not is_given(node, "axes", 1):
+        return None if node.attr("noop_with_empty_axes", 0) else list(range(rank))
+    axes = ints(node, "axes", 1)
+    return sorted(from_front(axes, rank)) if axes else None
+
+
+def _keep(trial: Trial) -> Tensor | None:
+    """Keep the dimensions that a reduction drops and an Unsqueeze or Reshape makes again."""
+    inner = trial.above(trial.node.inputs[0], *_REDUCES, *_ARGS)
+    if inner is None or inner.attr("keepdims", 1) != 0:
+        return None
+    axes, before = _axes(trial, inner), trial.facts.dims(inner.inputs[0])
+    if axes is None or before is None:
+        return None
+    kept = tuple(1 if axis in axes else dim for axis, dim in enumerate(before))
+    return _like(trial, inner, 1) if trial.facts.dims(trial.out) == kept else None
+
+
+def _drop(trial: Trial) -> Tensor | None:
+    """Drop the dimensions that a reduction keeps and a Squeeze or Reshape drops."""
+    inner = trial.above(trial.node.inputs[0], *_REDUCES, *_ARGS)
+    if inner is None or inner.attr("keepdims", 1) != 1:
+        return None
+    axes, before = _axes(trial, inner), trial.facts.dims(inner.inputs[0])
+    if axes is None or before is None:
+        return None
+    left = tuple(dim for axis, dim in enumerate(before) if axis not in axes)
+    return _like(trial, inner, 0) if trial.facts.dims(trial.out) == left else None
+
+
+def _reshape(trial: Trial) -> Tensor | None:
+    return _keep(trial) or _drop(trial)
+
+
+def _like(trial: Trial, node: Node, keepdims: int) -> Tensor:
+    return trial.new.like(node, *node.inputs, keepdims=keepdims)
+
+
+def _twice(trial: Trial) -> Tensor | None:
+    """Reduce all axes at once."""
+    node = trial.node
+    inner = trial.above(node.inputs[0], node.operator)
+    if inner is None or inner.attr("keepdims", 1) != node.attr("keepdims", 1):
+        return None
+    first, second = _axes(trial, inner), _axes(trial, node)
+    rank = trial.facts.rank(inner.inputs[0])
+    if first is None or second is None or rank is None:
+        return None
+    if not node.attr("keepdims", 1):
+        left = [axis for axis in range(rank) if axis not in first]
+        second = [left[axis] for axis in second]
+    axes = sorted({*first, *second})
+    since = 13 if node.operator == "ReduceSum" else 18
+    attrs: dict[str, Any] = {"keepdims": node.attr("keepdims", 1)}
+    if trial.opset < since:
+        return trial.new.node(node.op, [inner.inputs[0]], {**attrs, "axes": axes})
+    return trial.new.node(node.op, [inner.inputs[0], trial.ints(axes)], attrs)
+
+
+@dataclass(frozen=True)
+class MergeReduces(TrialPass):
+    """Merge reductions with each other and with Squeeze, Unsqueeze and Reshape after them."""
+
+    name = "merge-reduces"
+    effect = Effect.ROUNDING
+    rules: ClassVar[Mapping[str, TrialRule]] = {
+        **dict.fromkeys(_TWICE, _twice),
+        "Reshape": _reshape,
+        "Squeeze": _drop,
+        "Unsqueeze": _keep,
+    }

@@ -1,0 +1,62 @@
+"""What random models found, as small as it gets."""
+
+from kit import assert_declines, assert_rewrites, model
+from onnxslim import Pipeline, parse
+from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
+from onnxslim.passes.simplify.drop_expands import DropExpands
+from onnxslim.passes.simplify.fold_known_values import FoldKnownValues
+from onnxslim.passes.simplify.lift_constants import LiftConstants
+from onnxslim.passes.simplify.merge_concats import MergeConcats
+from onnxslim.passes.simplify.simplify_shape_inputs import SimplifyShapeInputs
+
+
+def test_constants_that_passes_made_are_no_undefined_tensors() -> None:
+    before = model(
+        "g (float[N] x) => (float[N] y) { c = Constant<value_float = 2.0>() y = Add(x, c) }"
+    )
+    once = assert_rewrites(before, LiftConstants(), ["Add"])
+    twice, report = Pipeline(parse("lossless"))(once)
+    assert twice is once
+    assert not report.changed
+
+
+def test_tanh_of_one_double_is_not_tanh_of_many() -> None:
+    before = model("""g (double[N, 4, 4, 4] x) => (double[N, 4, 4, 4] y)
+    <double[1, 1, 1, 1] c = {0.1257302210933933}, int64[4] s = {1, 4, 4, 4}> {
+        e = Expand(c, s) t = Tanh(e) y = Add(x, t)
+    }""")
+    assert_rewrites(before, DropExpands(), ["Tanh", "Add"])
+
+
+def test_halves_are_rounded_elsewhere_when_a_node_goes() -> None:
+    before = model("""g (float16[1, 3, 4, 4] x) => (float16[1, 1, 4, 4] y) <
+        float16[3, 1, 1, 1] w = {13000, 14000, 15000}, float16[3, 1, 1, 1] v = {13100, 13800, 14900}
+    > {
+        c = ConvTranspose(x, w) d = Concat<axis = 1>(c, c) e = Concat<axis = 1>(c, d)
+        y = ConvTranspose(e, v)
+    }""")
+    assert_rewrites(before, MergeConcats(), ["ConvTranspose", "Concat", "ConvTranspose"])
+
+
+def test_an_operand_of_lower_rank_is_transposed_otherwise() -> None:
+    before = model("""g (float[2, 2, 4, 4] x, float[4, 1] m) => (float[2, 2, 4, 4] y) {
+        t = Transpose<perm = [1, 0]>(m) a = Add(x, t) y = Transpose<perm = [1, 0, 2, 3]>(a)
+    }""")
+    assert_declines(before, CancelTransposes())
+
+
+def test_a_constant_with_a_longer_name_counts() -> None:
+    before = model("""g (double[2, 4, 4, 4] x) => (double[2, 4, 4, 4] y)
+    <double[1, 1, 1, 1] c = {1}> {
+        t0 = Shape(x) y = Expand(c, t0)
+    }""")
+    after = assert_rewrites(before, SimplifyShapeInputs(), ["Expand"])
+    assert after.size() <= before.size()
+
+
+def test_the_value_of_a_constant_node_has_no_name() -> None:
+    before = model("g (float[2, 3] x) => (int64 s) { abs = Abs(x) s = Size(abs) }")
+    after = assert_rewrites(before, FoldKnownValues(), [])
+    assert after.size() <= before.size()
+    (constant,) = after.proto().graph.node
+    assert not constant.attribute[0].t.HasField("name")
