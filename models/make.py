@@ -868,7 +868,7 @@ def control_flow(rng: np.random.Generator) -> Reference:
     width = 16
 
     def yes_no(outer: Builder, condition: str, yes: Builder, no: Builder, *ends: str) -> str:
-        branches = {}
+        branches: dict[str, Any] = {}
         for key, branch, end in zip(("then", "else"), (yes, no), ends, strict=True):
             branches[f"{key}_branch"] = branch.graph(f"{key}_graph", [], [info(end, FLOAT, None)])
         return outer.op("If", condition, **branches)

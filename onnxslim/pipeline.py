@@ -258,14 +258,13 @@ class _Run:
         return current
 
     def _rounds(self, run: Callable[[_Tally], int]) -> None:
-        unchanged = 0
         for round_ in range(self.pipeline.rounds):
+            self.facts, changes = None, 0
             for index, tally in enumerate(self.done):
-                if unchanged >= len(self.done):
-                    return
                 self.progress(f"round {round_ + 1}: {tally.kind.name}", index, len(self.done))
-                changes = 0 if tally.skipped else run(tally)
-                unchanged = 0 if changes else unchanged + 1
+                changes += 0 if tally.skipped else run(tally)
+            if not changes:
+                return
 
     def _apply(self, tally: _Tally, model: Model) -> int:
         step = tally.kind
@@ -279,6 +278,8 @@ class _Run:
         try:
             changes = step.apply(model, context)
             model.compact()
+            if changes:
+                model.sort()
         except OnnxslimError as error:
             raise _Guilty(f"{step.name}: {error}") from error
         except Exception as error:
@@ -291,7 +292,7 @@ class _Run:
         return changes
 
     def _infer(self, model: Model) -> Facts:
-        """Infer shapes; rewriting keeps facts true, so new ones are needed only for new tensors."""
+        """Infer shapes once a round: rewriting keeps facts true, only new tensors lack them."""
         if self.facts is None or self.facts[0] is not model:
             self.facts = (model, shapes.infer(model))
         return self.facts[1]

@@ -90,7 +90,7 @@ def test_the_second_order_is_tried_after_the_first_failed_further_down() -> None
     assert fit(pattern, body)
 
 
-def test_alternatives() -> None:
+def test_operators_joined_by_or() -> None:
     pattern = op.Add("a", "b") | op.Sub("a", "b")
     assert fit(pattern, "y = Add(x, z)")
     assert fit(pattern, "y = Sub(x, z)")

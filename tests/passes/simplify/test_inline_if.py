@@ -12,7 +12,9 @@ from onnxslim.passes.simplify.inline_if import InlineIf
 INLINE = InlineIf()
 
 
-def choice(condition: str, then: str, other: str, before: str = "", c: str = "", opset: int = 20):
+def choice(
+    condition: str, then: str, other: str, before: str = "", c: str = "", opset: int = 20
+) -> Model:
     return model(
         f"""g ({c}float[N] x) => (float[a] y)
     <bool yes = {{1}}, bool no = {{0}}, bool[1] vector = {{1}}> {{ {before}
