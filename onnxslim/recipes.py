@@ -7,9 +7,17 @@ from types import MappingProxyType
 RECIPES = MappingProxyType(
     {
         "lossless": (
-            "drop-dead,lift-constants,drop-identity,drop-noop-movement,drop-noop-arithmetic,"
-            "fold-shapes,fold-constants,merge-duplicate-initializers,merge-duplicate-nodes,"
-            "fuse-conv-bn,fuse-conv-transpose-bn,fuse-gemm-bn"
+            "inline-functions,inline-if,inline-loop,trim-control-flow,unpack-sequences,"
+            "unpack-optionals,drop-dead,lift-constants,drop-identity,drop-noop-movement,"
+            "drop-noop-arithmetic,drop-zero-inputs,fold-known-values,merge-equal-values,"
+            "simplify-shape-inputs,rebuild-shape-values,fold-constants,"
+            "merge-duplicate-initializers,merge-duplicate-nodes,fuse-conv-bn,"
+            "fuse-conv-transpose-bn,fuse-gemm-bn,compose-layer-norm,compose-rms-norm,"
+            "compose-instance-norm,compose-gelu,compose-activations,compose-softmax,"
+            "compose-prelu,merge-casts,simplify-logic,drop-idempotent,merge-bounds,"
+            "merge-variadic,simplify-arithmetic,merge-scalars,fold-scales,drop-expands,"
+            "merge-slices,split-slices,merge-concats,merge-gathers,merge-reduces,"
+            "cancel-transposes,merge-reshapes,merge-transposes,merge-quantize"
         ),
     }
 )

@@ -94,10 +94,11 @@ class RewritePass(Pass):
     pattern: ClassVar[Op]
 
     @abstractmethod
-    def rewrite(self, new: Builder, m: Match) -> Tensor:
+    def rewrite(self, new: Builder, m: Match) -> Tensor | None:
         """Return the tensor that takes the place of the root's output.
 
-        Raise Declined (or call ``m.require``) where the conditions do not hold.
+        Raise Declined (or call ``m.require``) where the conditions do not hold; return None where
+        no reader of the report would expect a rewrite.
         """
 
     def apply(self, model: Model, context: Context) -> int:
@@ -149,12 +150,14 @@ class _Sweep:
             if any(t.outputs or id(t) in self.pinned for t in found.root.outputs[1:]):
                 raise Declined("another output of the node is read as well")
             result = self.step.rewrite(new, found)
+            if result is None:
+                _discard(new)
+                return
             if not self.step.may_grow:
                 _must_not_grow(new, found, result)
             self._splice(found, result, new)
         except Declined as verdict:
-            for node in new.nodes:
-                ir.set_inputs(node, ())
+            _discard(new)
             self.context.decline(found.root, str(verdict))
             return
         self.made[found.root] = new.nodes
@@ -169,6 +172,11 @@ class _Sweep:
         else:
             ir.substitute(target, result, self.graph, self.pinned)
         ir.erase(found.nodes, self.pinned)
+
+
+def _discard(new: Builder) -> None:
+    for node in new.nodes:
+        ir.set_inputs(node, ())
 
 
 def _must_be_fixed(nodes: Iterable[Node]) -> None:

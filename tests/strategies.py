@@ -25,7 +25,7 @@ T = TypeVar("T")
 Array = npt.NDArray[Any]
 Dim = int | str
 
-OPSETS = (7, 9, 11, 13, 15, 17, 18, 20, 21)
+OPSETS = (7, 9, 11, 13, 15, 17, 18, 20, 21, 23, 23)
 LOCAL = "local"
 FLOAT, HALF, DOUBLE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE
 INT, BOOL = TensorProto.INT64, TensorProto.BOOL
@@ -269,13 +269,14 @@ class Offer:
 
     motif: Motif
     opset: int = 1
+    until: int = 99
     ir: int = 1
     max_depth: int = 3
     double: bool = True
 
     def fits(self, d: Drawing) -> bool:
         return (
-            d.opset >= self.opset
+            self.opset <= d.opset <= self.until
             and d.ir >= self.ir
             and d.scope.depth <= self.max_depth
             and (self.double or d.elem != DOUBLE)
@@ -325,7 +326,7 @@ def convolution(d: Drawing) -> None:
     size = d.choose((1, 3))
     shape = (channels, outs // groups) if transposed else (outs, channels // groups)
     weight = d.noise(*shape, size, size, scale=0.3)
-    bias = [d.noise(outs)] if d.flip() else []
+    bias = [d.noise(outs, scale=d.choose((1.0, 0.0)))] if d.flip() else []
     pads = [size // 2] * 4
     for _ in range(d.choose((1, 1, 1, 2))):  # once more with the same weights
         attrs: dict[str, Any] = {"group": groups} if groups > 1 or d.flip() else {}
@@ -335,7 +336,16 @@ def convolution(d: Drawing) -> None:
         )  # fmt: skip
         d.keep(y)
         if d.choose((True, True, False)):
-            normalise(d, y)
+            d.choose((normalise, normalise, scale))(d, y)
+
+
+def scale(d: Drawing, x: Value) -> None:
+    """Multiply and add a number per channel, or one for all, or what is neither."""
+    channels, ones = _width(x), [1] * (len(x.shape) - 2)
+    for op in d.choose((("Mul", "Add"), ("Mul",), ("Add",), ("Div", "Sub"))):
+        shapes: list[Sequence[int]] = [(channels, *ones), (1, channels, *ones), (), (1,)]
+        shapes.append((_width(x, -1),))
+        x = d.keep(d.node(op, [x, d.constant(d.rng.uniform(0.5, 1.5, d.choose(shapes)))], x.shape))
 
 
 def normalise(d: Drawing, x: Value) -> None:
@@ -371,7 +381,7 @@ def product(d: Drawing) -> None:
             attrs["alpha"] = d.choose((0.5, 1.0))
         operands = [x, d.noise(*((out, width) if transposed else (width, out)), scale=0.4)]
         if d.opset < 11 or d.flip():
-            operands.append(d.noise(*shape))
+            operands.append(d.noise(*shape, scale=d.choose((1.0, 0.0))))
         y = d.node("Gemm", operands, (x.shape[0], out), **attrs)
     else:
         y = d.node("MatMul", [x, d.noise(width, out, scale=0.4)], (x.shape[0], out))
@@ -379,7 +389,7 @@ def product(d: Drawing) -> None:
         y = d.node("Add", terms if d.flip() else terms[::-1], y.shape)
     d.keep(y)
     if d.choose((True, True, False)):
-        normalise(d, y)
+        d.choose((normalise, normalise, scale))(d, y)
 
 
 @motif()
@@ -798,21 +808,21 @@ def _taken(d: Drawing, x: Value) -> Value:
     return d.node("Gather", [inner, d.constant(index, INT)], left, exact=True, axis=0)
 
 
-def reduce(d: Drawing, op: str, x: Value, axis: int, keep: int) -> Value:
-    shape: list[Dim] = list(x.shape)
-    shape[axis : axis + 1] = [1] * keep
+def reduce(d: Drawing, op: str, x: Value, axes: Sequence[int], keep: int) -> Value:
+    kept = {axis: 1 if axis in axes else dim for axis, dim in enumerate(x.shape)}
+    shape = [dim for axis, dim in kept.items() if keep or axis not in axes]
     if d.opset >= (13 if op == "ReduceSum" else 18):
-        return d.node(op, [x, d.ints(axis)], shape, keepdims=keep)
-    return d.node(op, [x], shape, axes=[axis], keepdims=keep)
+        return d.node(op, [x, d.ints(*axes)], shape, keepdims=keep)
+    return d.node(op, [x], shape, axes=list(axes), keepdims=keep)
 
 
 def _reduced(d: Drawing, x: Value) -> Value:
     """Reductions one after the other, or with a dimension that is made again."""
     op = d.choose(("ReduceMean", "ReduceSum"))
     keep = d.choose((0, 1))
-    inner = _inner(d, reduce(d, op, x, 1, keep))
+    inner = _inner(d, reduce(d, op, x, [1], keep))
     if len(inner.shape) > 1 and d.flip():
-        return reduce(d, op, inner, len(inner.shape) - 1, keep)
+        return reduce(d, op, inner, [len(inner.shape) - 1], keep)
     if keep:
         return d.versioned(13, "Squeeze", inner, "axes", [1], (x.shape[0], *x.shape[2:]))
     return d.versioned(13, "Unsqueeze", inner, "axes", [1], (x.shape[0], 1, *x.shape[2:]))
@@ -872,7 +882,7 @@ def _broadcast(d: Drawing, x: Value) -> Value:
     inner = [int(dim) for dim in x.shape[1:]]
     small = d.noise(*[1] * len(x.shape)) if d.flip() else d.noise(1, *inner[:-1], 1)
     if x.static is not None and d.flip():
-        small = reduce(d, "ReduceMean", x, 1, 1)
+        small = reduce(d, "ReduceMean", x, [1], 1)
     wide = _inner(d, d.node("Expand", [small, d.ints(1, *inner)], (1, *inner)))
     if small.shape[0] != 1:
         wide.shape = x.shape
@@ -903,7 +913,7 @@ def _moved_around(d: Drawing, x: Value) -> Value:
     y = d.node("Transpose", [x], shape, exact=True, perm=perm)
     kind = d.choose(("unary", "constant", "both", "reduce"))
     if kind == "reduce":
-        return reduce(d, "ReduceMean", y, 1, 0)
+        return reduce(d, "ReduceMean", y, [1], 0)
     if kind == "both":
         other = d.node("Transpose", [d.pick(like=x)], shape, exact=True, perm=perm)
         y = d.node("Add", [y, other], shape)
@@ -931,6 +941,82 @@ def _sequence(d: Drawing, x: Value) -> Value:
         shape = [x.shape[0], 2 * _width(x), *x.shape[2:]]
         return d.node("ConcatFromSequence", [pair], shape, axis=1)
     return d.node("SequenceAt", [pair, d.constant(d.choose((0, 1, -1)), INT)], x.shape)
+
+
+def _activated(d: Drawing, x: Value) -> Value:
+    """Activations, written out."""
+    kind = d.choose(("softsign", "swish", "sigmoid", "mish", "gelu", "gelu by tanh"))
+    half = d.constant(0.5)
+    if kind == "gelu by tanh":
+        cube = d.node(
+            "Mul", [d.node("Pow", [x, d.constant(3)], x.shape), d.constant(0.044715)], x.shape
+        )
+        inner = d.node(
+            "Mul", [d.node("Add", [x, cube], x.shape), d.constant(np.sqrt(2 / np.pi))], x.shape
+        )
+        gate = d.node("Add", [d.node("Tanh", [inner], x.shape), d.constant(1)], x.shape)
+        return d.node("Mul", [d.node("Mul", [x, half], x.shape), gate], x.shape)
+    if kind == "softsign" or d.elem != FLOAT or d.opset < 11:
+        under = d.node("Add", [d.node("Abs", [x], x.shape), d.constant(1)], x.shape)
+        return d.node("Div", [x, under], x.shape)
+    if kind == "mish":
+        gate = d.node("Tanh", [d.node("Softplus", [x], x.shape)], x.shape)
+        return d.node("Mul", [x, gate], x.shape)
+    if kind == "gelu":
+        inner = d.node("Div", [x, d.constant(np.sqrt(2))], x.shape)
+        gate = d.node("Add", [d.node("Erf", [inner], x.shape), d.constant(1)], x.shape)
+        return d.node("Mul", [d.node("Mul", [x, gate], x.shape), half], x.shape)
+    shifted = d.node("Add", [x, d.constant(3)], x.shape)
+    gate = d.node("Clip", [shifted, d.constant(0), d.constant(6)], x.shape)
+    if kind == "swish":
+        gate = d.node("Mul", [x, _inner(d, gate)], x.shape)
+    return d.node("Div", [gate, d.constant(6)], x.shape)
+
+
+def _rectified(d: Drawing, x: Value) -> Value:
+    """A slope below 0, written out."""
+    slope = d.constant(d.rng.uniform(0.1, 0.9, d.choose(((), (_width(x, -1),)))))
+    kind = d.choose(("where", "max", "difference"))
+    if kind == "difference":
+        below = d.node("Relu", [d.node("Neg", [x], x.shape)], x.shape)
+        steep = d.node("Mul", [below, slope], x.shape)
+        return d.node("Sub", [d.node("Relu", [x], x.shape), steep], x.shape)
+    steep = d.node("Mul", [x, slope], x.shape)
+    if kind == "max":
+        return d.node("Max", [x, steep], x.shape)
+    above = d.node("Greater", [x, d.constant(0)], x.shape, BOOL)
+    return d.node("Where", [above, x, _inner(d, steep)], x.shape)
+
+
+def _normalized(d: Drawing, x: Value) -> Value:
+    """Normalizations, written out; of inputs, because what is all alike is divided by nothing."""
+    x = x if x.exact and len(x.shape) == 4 else d.inputs[0]
+    axes = d.choose(([3], [3], [2, 3], [1]))
+    rms = d.flip()
+    scaled_whole = rms and d.opset >= 23 and d.choose((True, True, False))
+    if not rms:
+        x = d.node("Sub", [x, reduce(d, "ReduceMean", x, axes, 1)], x.shape)
+    square = (
+        d.node("Pow", [x, d.constant(2)], x.shape) if d.flip() else d.node("Mul", [x, x], x.shape)
+    )
+    mean = reduce(d, "ReduceMean", square, axes, 1)
+    root = d.node("Sqrt", [d.node("Add", [mean, d.constant(1e-2)], mean.shape)], mean.shape)
+    y = _inner(d, d.node("Div", [x, root], x.shape))
+    shape = (_width(x, 3),) if scaled_whole or d.flip() else (_width(x), 1, 1)
+    if scaled_whole or d.flip():
+        y = d.node("Mul", [y, d.noise(*shape)], x.shape)
+        if not rms and d.flip():
+            y = d.node("Add", [y, d.noise(*shape)], x.shape)
+    return y
+
+
+def _softmaxed(d: Drawing, x: Value) -> Value:
+    """Softmax, written out; also over another axis than the largest is taken over."""
+    axis = d.choose((len(x.shape) - 1, 1))
+    top = reduce(d, "ReduceMax", x, [axis], 1)
+    power = d.node("Exp", [d.node("Sub", [x, top], x.shape)], x.shape)
+    total = reduce(d, "ReduceSum", power, [d.choose((axis, axis, 1))], 1)
+    return d.node("Div", [power, total], x.shape)
 
 
 def _measured_twice(d: Drawing, x: Value) -> Value:
@@ -988,6 +1074,10 @@ PAIRS: list[tuple[int, Step]] = [
     (8, _broadcast),
     (7, _moved_twice),
     (7, _moved_around),
+    (7, _activated),
+    (12, _rectified),
+    (7, _normalized),
+    (7, _softmaxed),
     (11, _sequence),
     (15, _optional),
     (7, _measured_twice),
@@ -1102,7 +1192,7 @@ def dead_weight(d: Drawing) -> None:
         d.keep(y)
 
 
-@motif()
+@motif(until=21)  # onnxruntime 1.32 has no kernels for newer versions
 def randomness(d: Drawing) -> None:
     """Random operators, with and without inputs: one drawing each, however often it is read."""
     x = d.pick()

@@ -199,13 +199,14 @@ def test_rounds_are_bounded() -> None:
     assert report.steps[0].changes == 2
 
 
-def test_nothing_runs_again_after_a_full_round_without_changes() -> None:
+def test_a_round_without_changes_is_the_last() -> None:
     calls: list[str] = []
     Pipeline((Slow(), DropIdentity()))(chain(1), progress=lambda what, *_: calls.append(what))
     assert calls == [
         "round 1: slow",
         "round 1: drop-identity",
         "round 2: slow",
+        "round 2: drop-identity",
         "validating",
     ]
 

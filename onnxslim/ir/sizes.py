@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from onnxslim.ir import weights, wire
 from onnxslim.ir.graph import Constant, Node
@@ -38,12 +38,29 @@ def node_bytes(node: Node) -> int:
     """Return the bytes of *node*; of attributes, only a Constant node's may hold large weights."""
     source = node.source
     if source is not None and not any(wire.is_marked(a.t) for a in source.attribute):
-        return _field(source.ByteSize())
+        return _field(source.ByteSize() + _edited_bytes(node, source))
     if node.operator == "Constant" and isinstance(node.outputs[0], Constant):
         return constant_node_bytes(node.name or "", initializer_bytes(node.outputs[0]))
     names = [tensor.name for tensor in (*node.inputs, *node.outputs)]
     attributes = sum(_attribute_bytes(name, value) for name, value in node.attrs.items())
     return _field(sum(len(name.encode()) + 2 for name in (*names, node.op)) + attributes)
+
+
+def _edited_bytes(node: Node, source: NodeProto) -> int:
+    """Return how much longer *node* is than the message it came from."""
+    names = [tensor.name for tensor in (*node.inputs, *node.outputs)]
+    while names and not names[-1]:
+        names.pop()  # outputs that are left out
+    longer = _names_bytes(names) - _names_bytes([*source.input, *source.output])
+    if node._attrs is not None:
+        old = {attribute.name: _field(attribute.ByteSize()) for attribute in source.attribute}
+        new = {name: _attribute_bytes(name, value) for name, value in node._attrs.items()}
+        longer += sum(size or old.get(name, 0) for name, size in new.items()) - sum(old.values())
+    return longer
+
+
+def _names_bytes(names: Sequence[str]) -> int:
+    return sum(len(name.encode()) + 2 for name in names)
 
 
 def _attribute_bytes(name: str, value: Any) -> int:

@@ -12,8 +12,8 @@ from onnxslim.pattern import Match, Op, Operand, Pattern, op
 from onnxslim.rewrite import Builder, RewritePass
 from onnxslim.shapes import Facts
 
-Build = Callable[[Builder, Match, Facts], Tensor]
-"""Returns what takes the place of the root's output; raises Declined, or calls ``m.require``."""
+Build = Callable[[Builder, Match, Facts], Tensor | None]
+"""Returns what takes the place of the root's output; see `RewritePass.rewrite`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Form(RewritePass):
     build: Build
     facts: Facts
 
-    def rewrite(self, new: Builder, m: Match) -> Tensor:
+    def rewrite(self, new: Builder, m: Match) -> Tensor | None:
         return self.build(new, m, self.facts)
 
 

@@ -1,0 +1,55 @@
+"""``onnxslim.slim`` and what it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxslim
+from kit import model
+from onnxslim.errors import SpecError
+
+TEXT = "main (float[N] x) => (float[N] y) { i = Identity(x) y = Relu(i) }"
+
+
+def test_slims_a_proto_and_leaves_it_alone() -> None:
+    proto = model(TEXT).proto()
+    before = proto.SerializeToString()
+    assert [node.op_type for node in onnxslim.slim(proto).graph.node] == ["Relu"]
+    assert proto.SerializeToString() == before
+
+
+def test_slims_a_file_into_a_file(tmp_path: Path) -> None:
+    model(TEXT).save(tmp_path / "in.onnx")
+    small = onnxslim.slim(tmp_path / "in.onnx", tmp_path / "out.onnx")
+    assert onnx.load(tmp_path / "out.onnx") == small
+
+
+def test_an_unchanged_file_is_copied_byte_by_byte(tmp_path: Path) -> None:
+    proto = model("main (float[N] x) => (float[N] y) { y = Relu(x) }").proto()
+    odd = proto.SerializeToString() + b"\xa2\x06\x03odd"  # an unknown field
+    (tmp_path / "in.onnx").write_bytes(odd)
+    onnxslim.slim(tmp_path / "in.onnx", tmp_path / "out.onnx")
+    assert (tmp_path / "out.onnx").read_bytes() == odd
+
+
+def test_feeds_from_python() -> None:
+    outcome = onnxslim.run(model(TEXT), data=[{"x": np.ones(3, np.float32)}] * 2)
+    assert outcome.report.validation.feeds == 2
+
+
+def test_passes_may_be_objects() -> None:
+    steps = onnxslim.parse("drop-identity")
+    assert len(onnxslim.slim(model(TEXT).proto(), passes=steps).graph.node) == 1
+
+
+def test_unknown_passes_are_refused() -> None:
+    with pytest.raises(SpecError, match="drop-identity"):
+        onnxslim.slim(model(TEXT).proto(), passes="drop-identiti")
+
+
+def test_public_names_exist() -> None:
+    assert all(getattr(onnxslim, name) is not None for name in onnxslim.__all__)

@@ -1,0 +1,187 @@
+"""The command line, in its own process where that matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kit import model
+from onnxslim import api
+from onnxslim.cli import main
+
+TEXT = """main (float[N, 4] x) => (float[N, 4] y)
+<float[4, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}>
+{ i = Identity(x) m = MatMul(i, w) y = Relu(m) }"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.onnx"
+    model(TEXT).save(path)
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    path = tmp_path / "out.onnx"
+    path.write_bytes(b"what was there before")
+    return path
+
+
+def test_writes_the_smaller_model_and_a_table(
+    source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(source), "-o", str(target)]) == 0
+    assert target.stat().st_size < source.stat().st_size
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("nodes", "Identity", "parameters", "bytes", "MACs"))
+
+
+def test_the_output_may_be_the_second_argument(source: Path, target: Path) -> None:
+    assert main([str(source), str(target), "-q"]) == 0
+    assert target.stat().st_size < source.stat().st_size
+
+
+def test_the_report_has_the_documented_keys(source: Path, target: Path, tmp_path: Path) -> None:
+    assert main([str(source), "-o", str(target), "-q", "--report", str(tmp_path / "r.json")]) == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert {"before", "after", "steps", "validation", "seconds", "versions"} <= set(report)
+    assert set(report["after"]) == {"nodes", "ops", "parameters", "bytes", "macs"}
+    assert {"feeds", "max_abs", "relative", "passed"} <= set(report["validation"])
+
+
+def test_input_shapes_are_fixed(source: Path, target: Path) -> None:
+    assert main([str(source), "-o", str(target), "-q", "--input-shapes", "x:3,4"]) == 0
+    (x,) = api.Model.load(target).graph.inputs
+    assert x.shape == [3, 4]
+
+
+def bad_inputs(folder: Path, good: Path) -> dict[str, list[str]]:
+    """Return arguments (the output is added) that cannot work."""
+    (folder / "empty.onnx").write_bytes(b"")
+    (folder / "text.onnx").write_text("this is no model\n" * 20)
+    (folder / "cut.onnx").write_bytes(good.read_bytes()[:-9])
+    np.savez(folder / "rank.npz", x=np.ones((2, 3, 4, 5), np.float32))
+    np.savez(folder / "width.npz", x=np.ones((2, 7), np.float32))
+    np.savez(folder / "unknown.npz", z=np.ones((2, 4), np.float32))
+    return {
+        "missing file": [str(folder / "missing.onnx")],
+        "empty file": [str(folder / "empty.onnx")],
+        "text file": [str(folder / "text.onnx")],
+        "truncated model": [str(folder / "cut.onnx")],
+        "directory": [str(folder)],
+        "unknown pass": [str(good), "-p", "no-such-pass"],
+        "unknown option of a pass": [str(good), "-p", "fold-constants{colour=1}"],
+        "value of the wrong type": [str(good), "-p", "fold-constants{max_bytes=much}"],
+        "unknown option": [str(good), "--no-such-option"],
+        "data of another rank": [str(good), "-c", str(folder / "rank.npz")],
+        "data of another width": [str(good), "-c", str(folder / "width.npz")],
+        "data for an unknown input": [str(good), "-c", str(folder / "unknown.npz")],
+        "missing data": [str(good), "-c", str(folder / "missing.npz")],
+        "unknown input shape": [str(good), "--input-shapes", "q:1,4"],
+        "contradicting input shape": [str(good), "--input-shapes", "x:1,5"],
+        "unreadable input shape": [str(good), "--input-shapes", "x=1"],
+    }
+
+
+BAD = [
+    *("missing file", "empty file", "text file", "truncated model", "directory", "unknown pass"),
+    *("unknown option of a pass", "value of the wrong type", "unknown option"),
+    *("data of another rank", "data of another width", "data for an unknown input"),
+    *("missing data", "unknown input shape", "contradicting input shape"),
+    "unreadable input shape",
+]
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_line_and_status_2(
+    what: str, source: Path, target: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = target.read_bytes()
+    status = main([*bad_inputs(tmp_path, source)[what], "-o", str(target)])
+    lines = capfd.readouterr().err.splitlines()
+    assert status == 2, lines
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("onnxslim: error: ")
+    assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("output", ["nowhere/out.onnx", "."])
+def test_unwritable_output_is_one_line_and_status_2(
+    output: str, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(source), "-o", str(tmp_path / output)]) == 2
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_no_output_is_asked_for(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([str(source)]) == 2
+    assert "onnxslim IN -o OUT" in capfd.readouterr().err
+
+
+def test_a_killed_run_leaves_the_output_alone(tmp_path: Path, target: Path) -> None:
+    before = target.read_bytes()
+    big = Path(__file__).parents[1] / "models" / "shape_heavy" / "model.onnx"
+    command = [sys.executable, "-m", "onnxslim", str(big), "-o", str(target), "-q"]
+    api.run(big, check="off").save(tmp_path / "whole.onnx")
+    whole = (tmp_path / "whole.onnx").read_bytes()
+    for delay in (0.2, 0.5, 0.8, 1.1):
+        target.write_bytes(before)
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(big.parents[2])})
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert target.read_bytes() in (before, whole)
+
+
+def test_a_failure_leaves_an_external_output_alone(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.onnx"
+    assert main([str(source), "-o", str(target), "-q", "--external-data"]) == 0
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert main([str(tmp_path / "missing.onnx"), "-o", str(target), "-q"]) == 2
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_in_place(source: Path) -> None:
+    copy = source.with_name("copy.onnx")
+    shutil.copy(source, copy)
+    assert main([str(source), "-o", str(source), "-q"]) == 0
+    assert main([str(copy), "-o", str(copy.with_name("other.onnx")), "-q"]) == 0
+    assert source.read_bytes() == copy.with_name("other.onnx").read_bytes()
+
+
+def test_lists_every_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    from onnxslim.registry import all_passes
+
+    assert main(["passes"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in all_passes())
+
+
+def test_inspects_models_side_by_side(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = source.with_name("other.onnx")
+    api.run(source).save(other)
+    assert main(["inspect", str(source), str(other)]) == 0
+    printed = capsys.readouterr().out
+    assert "in.onnx" in printed
+    assert "other.onnx" in printed
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("onnxslim ")
+
+
+def test_two_runs_give_identical_bytes(source: Path, tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        assert main([str(source), "-o", str(tmp_path / name), "-q"]) == 0
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
