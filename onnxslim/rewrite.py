@@ -189,7 +189,7 @@ def _must_not_grow(new: Builder, found: Match, result: Tensor) -> None:
     inside = set(found.nodes)
     read = {t for node in found.nodes for t in node.inputs if isinstance(t, Constant)}
     freed = sum(map(ir.initializer_bytes, (t for t in read if inside.issuperset(t.outputs))))
-    added = sum(map(ir.initializer_bytes, new.constants))
+    added = sum(ir.initializer_bytes(constant) for constant in new.constants if constant.outputs)
     growth = added + sum(map(ir.node_bytes, new.nodes)) - freed - sum(map(ir.node_bytes, inside))
     if any(ir.producer(result) is node for node in new.nodes):
         growth += _length(found.root.outputs[0]) - _length(result)  # it takes over the name
