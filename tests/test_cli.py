@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kit import model
-from onnxslim import api
+from onnxslim import Model, api
 from onnxslim.cli import main
 
 TEXT = """main (float[N, 4] x) => (float[N, 4] y)
@@ -61,7 +61,7 @@ def test_the_report_has_the_documented_keys(source: Path, target: Path, tmp_path
 
 def test_input_shapes_are_fixed(source: Path, target: Path) -> None:
     assert main([str(source), "-o", str(target), "-q", "--input-shapes", "x:3,4"]) == 0
-    (x,) = api.Model.load(target).graph.inputs
+    (x,) = Model.load(target).graph.inputs
     assert x.shape == [3, 4]
 
 

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxslim import api
+from onnxslim import Model, api
 from onnxslim.runtime import Session
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def read(folder: Path, pattern: str) -> dict[str, Any]:
 
 def rounding(folder: Path) -> float:
     """Return the error, relative to an output's scale, that a model's arithmetic may make."""
-    kinds = {constant.dtype for constant in api.Model.load(folder / "model.onnx").constants()}
+    kinds = {constant.dtype for constant in Model.load(folder / "model.onnx").constants()}
     return 1e-2 if np.dtype(np.float16) in kinds else 1e-5
 
 
