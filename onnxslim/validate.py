@@ -565,6 +565,13 @@ _SIZED: dict[tuple[str, int], tuple[int, int]] = {
     **dict.fromkeys((("Resize", 3), ("Split", 1), ("CenterCropPad", 1), ("MaxUnpool", 2)), _SMALL),
     **dict.fromkeys((("Col2Im", 1), ("Col2Im", 2), ("Resize", 2), ("Upsample", 1)), _LENGTH),
     **dict.fromkeys((("ReverseSequence", 1), ("LSTM", 4), ("GRU", 4), ("RNN", 4)), _LENGTH),
+    **{
+        (f"com.microsoft::{search}", slot): values
+        for search in ("BeamSearch", "GreedySearch", "Sampling")
+        for slot, values in enumerate((_SMALL, (48, 64), _LENGTH))
+    },
+    ("com.microsoft::BeamSearch", 3): (2, 5),
+    ("com.microsoft::BeamSearch", 4): (1, 2),
 }
 """Operator inputs that are sizes or counts, and values that suit most of them."""
 

@@ -1059,6 +1059,80 @@ def _scaled(d: Drawing, x: Value) -> Value:
     return d.node(d.choose(("Mul", "Div")), [y, d.constant(d.choose((0.5, 3.0)))], y.shape)
 
 
+def _image(d: Drawing, x: Value) -> Value:
+    return x if is_image(x) else d.inputs[0]
+
+
+def _padded(d: Drawing, x: Value) -> Value:
+    """A Pad before what can pad by itself."""
+    x, pads = _image(d, x), [0, 0, 1, 1, 0, 0, 1, 1]
+    inner: tuple[Dim, ...] = (x.shape[0], _width(x), _width(x, 2) + 2, _width(x, 3) + 2)
+    y = d.versioned(11, "Pad", x, "pads", pads, inner)
+    shape = (*x.shape[:2], _width(x, 2), _width(x, 3))
+    if d.elem == DOUBLE:  # onnxruntime has no kernels for these
+        return y
+    if d.flip():
+        return d.node("AveragePool", [y], shape, kernel_shape=[3, 3], count_include_pad=1)
+    weight = d.noise(_width(x), _width(x), 3, 3, scale=0.3)
+    return d.node("Conv", [y, weight], shape)
+
+
+def _blocks(d: Drawing, x: Value) -> Value:
+    """Blocks of channels moved into the image, written out."""
+    x = _image(d, x)
+    if _width(x) % 4:
+        return d.node("Neg", [d.node("Neg", [x], x.shape)], x.shape)
+    batch, channels = (2 if d.batch == 2 else -1), _width(x) // 4
+    height, width = _width(x, 2), _width(x, 3)
+    split, perm = d.choose(
+        (
+            ([batch, channels, 2, 2, height, width], [0, 1, 4, 2, 5, 3]),
+            ([batch, 2, 2, channels, height, width], [0, 3, 4, 1, 5, 2]),
+        )
+    )
+    y = d.node("Reshape", [x, d.ints(*split)], (x.shape[0], *split[1:]), exact=True)
+    y = d.node("Transpose", [y], [y.shape[axis] for axis in perm], exact=True, perm=perm)
+    wide = (channels, 2 * height, 2 * width)
+    return d.node("Reshape", [y, d.ints(batch, *wide)], (x.shape[0], *wide), exact=True)
+
+
+def _centered(d: Drawing, x: Value) -> Value:
+    """Channels that are shifted and then lose their mean."""
+    x = _image(d, x)
+    channels = _width(x)
+    shape = d.choose(((channels, 1, 1), (), (1, channels, 1, 1)))
+    y = _inner(d, d.node(d.choose(("Add", "Sub")), [x, d.noise(*shape)], x.shape))
+    if d.elem != FLOAT:
+        return y
+    return d.node("InstanceNormalization", [y, d.noise(channels), d.noise(channels)], x.shape)
+
+
+def _flattened(d: Drawing, x: Value) -> Value:
+    """A product with a matrix, all rows in one dimension or as they are."""
+    x = d.inputs[0] if len(x.shape) < 3 else x
+    width, rows = _width(x, -1), int(np.prod([int(dim) for dim in x.shape[1:-1]]))
+    first = x.shape[0] if isinstance(x.shape[0], int) else -1
+    matrix = d.noise(width, 3, scale=0.4)
+    count: Dim = first * rows if first > 0 else "rows"
+    y = d.node("Reshape", [x, d.ints(-1, width)], (count, width), exact=True)
+    y = d.node("MatMul", [y, matrix], (count, 3))
+    if d.flip():
+        y = d.node("Add", [y, d.noise(3)], (count, 3))
+    shape = [int(dim) for dim in x.shape[1:-1]]
+    return d.node("Reshape", [y, d.ints(first, *shape, 3)], (x.shape[0], *shape, 3))
+
+
+def _summed(d: Drawing, x: Value) -> Value:
+    """Products in Einstein's notation."""
+    x = _image(d, x)
+    equation = d.choose(("nchw,wk->nchk", "nchw,kw->nchk", "nchw,ck->nkhw"))
+    inner = _width(x, 1 if equation.startswith("nchw,ck") else 3)
+    weight = d.noise(*((3, inner) if ",kw" in equation else (inner, 3)), scale=0.4)
+    shape = [*x.shape]
+    shape[1 if equation.startswith("nchw,ck") else 3] = 3
+    return d.node("Einsum", [x, weight], shape, equation=equation)
+
+
 PAIRS: list[tuple[int, Step]] = [
     (8, _clamped),
     (7, _shifted),
@@ -1083,6 +1157,11 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _measured_twice),
     (10, _requantized),
     (7, _scaled),
+    (7, _padded),
+    (11, _blocks),
+    (7, _centered),
+    (7, _flattened),
+    (12, _summed),
 ]
 
 

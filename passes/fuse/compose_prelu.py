@@ -27,12 +27,11 @@ def _rectifier(factor: int = 1, steep: bool = True) -> Build:
 
     def build(new: Builder, m: Match, facts: Facts) -> Tensor:
         x, slope = m["x"], m.tensors["slope"]
-        require_float(slope, m, "float32", "float16", "float64")
+        require_float(slope, m, "float32", "float16")
         values = m.constant("slope")
         m.require(steep or ((values >= 0) & (values <= 1)).all(), "the slope is not from 0 to 1")
         require_shape_of("x", m, facts)
         if values.size == 1:
-            require_float(slope, m, "float32", "float16")  # alpha is a float32
             return new.LeakyRelu(x, alpha=factor * float(values.reshape(-1)[0]))
         m.require(new.version >= 7, "needs opset 7")
         return new.PRelu(x, slope if factor == 1 else values * values.dtype.type(factor))

@@ -1,7 +1,7 @@
 """Biases and initial states of zeros: an operator assumes them where they are left out.
 
-Source: Conv-1, ConvTranspose-1, Gemm-11, GRU-7, LSTM-7, LayerNormalization-17, QLinearConv-10 and
-RNN-7 of the ONNX operator specification, and their successors.
+Source: Conv-1, ConvTranspose-1, DeformConv-19, Gemm-11, GRU-7, LSTM-7, LayerNormalization-17,
+QLinearConv-10 and RNN-7 of the ONNX operator specification, and their successors.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from onnxslim.ir import Constant, Model, Node, Tensor
 _SLOTS: Mapping[str, tuple[int, ...]] = {
     "Conv": (2,),
     "ConvTranspose": (2,),
+    "DeformConv": (3,),
     "GRU": (3, 5),
     "Gemm": (2,),
     "LSTM": (3, 5, 6),
