@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from onnxslim import ir
 from onnxslim.ir import Constant, Node, Tensor
 
@@ -9,9 +11,12 @@ _LARGEST = 2000
 """How many nodes are looked at."""
 
 
-def cone(root: Node, pinned: frozenset[int], kept: frozenset[Tensor] = frozenset()) -> set[Node]:
-    """Return *root* and the nodes that only it needs; the makers of *kept* tensors stay."""
-    found, queue = {root}, [root]
+def cone(
+    roots: Iterable[Node], pinned: frozenset[int], kept: frozenset[Tensor] = frozenset()
+) -> set[Node]:
+    """Return *roots* and the nodes that only they need; the makers of *kept* tensors stay."""
+    found = set(roots)
+    queue = list(found)
     while queue and len(found) < _LARGEST:
         for tensor in queue.pop().inputs:
             source = ir.producer(tensor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from onnxslim import ir
 from onnxslim.base import Context, Pass
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Function, Graph, Model, Node, Tensor
-from onnxslim.passes.simplify._cone import cone_bytes
+from onnxslim.passes.simplify._cone import cone, cone_bytes
 from onnxslim.rewrite import Builder, Site
 
 Results = Mapping[Tensor, Tensor]
@@ -172,7 +172,7 @@ class _Sweep:
             others = (t for t in root.outputs if t not in results)
             if any(t.outputs or id(t) in self.pinned for t in others):
                 raise Declined("another output of the node is read as well")
-        gone = _superfluous(roots, self.pinned, frozenset(results.values()))
+        gone = cone(roots, self.pinned, frozenset(results.values()))
         if any(map(ir.has_parameters, gone)):
             raise Declined("an attribute is set by the caller of the function")
         saved = sum(node.op != "Constant" for node in gone) - len(new.nodes)
@@ -210,26 +210,6 @@ def _slot(node: Node, tensor: Tensor) -> int:
 def _discard(new: Builder) -> None:
     for node in new.nodes:
         ir.set_inputs(node, ())
-
-
-def _superfluous(
-    roots: Iterable[Node], pinned: frozenset[int], kept: frozenset[Tensor]
-) -> set[Node]:
-    """Return *roots* and all nodes that only they need, but not the makers of *kept*."""
-    found = set(roots)
-    queue = list(found)
-    while queue:
-        for tensor in queue.pop().inputs:
-            source = ir.producer(tensor)
-            if source is None or source in found:
-                continue
-            if all(
-                id(t) not in pinned and t not in kept and found.issuperset(t.outputs)
-                for t in source.outputs
-            ):
-                found.add(source)
-                queue.append(source)
-    return found
 
 
 def _made_bytes(new: Builder, results: Results, inline: bool) -> int:

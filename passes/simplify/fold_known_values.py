@@ -61,7 +61,7 @@ def _growth(node: Node, values: dict[Tensor, Array], pinned: frozenset[int], inl
         if inline or id(tensor) in pinned:
             size = ir.constant_node_bytes(node.name or "", size)
         added += size
-    return added - cone_bytes(cone(node, pinned), pinned)
+    return added - cone_bytes(cone([node], pinned), pinned)
 
 
 def _fold(node: Node, values: dict[Tensor, Array], graph: Graph, pinned: frozenset[int]) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.errors import Declined
-from onnxslim.ir import Constant, Graph, Model, Node, Opaque
+from onnxslim.ir import Graph, Model, Node
+from onnxslim.passes.simplify._same import frozen
 
 
 @dataclass(frozen=True)
@@ -63,21 +62,6 @@ def _key(node: Node) -> Hashable:
 
     So it is for Split, and for BatchNormalization before opset 14.
     """
-    attrs = tuple(sorted((name, _frozen(value)) for name, value in node.attrs.items()))
+    attrs = tuple(sorted((name, frozen(value)) for name, value in node.attrs.items()))
     inputs = tuple(tensor if tensor.name else None for tensor in node.inputs)
     return node.operator, inputs, attrs, tuple(bool(tensor.name) for tensor in node.outputs)
-
-
-def _frozen(value: Any) -> Hashable:
-    """Return a hashable stand-in that is equal for equal attributes only, bit for bit."""
-    if isinstance(value, Opaque):
-        return "proto", value.proto.SerializeToString(deterministic=True)
-    if isinstance(value, Constant):
-        values = value.values
-        content = repr(values.tolist()) if values.dtype == object else values.tobytes()
-        return "tensor", value.elem_type, value.shape, content
-    if isinstance(value, float):
-        return "float", struct.pack("d", value)
-    if isinstance(value, (list, tuple)):
-        return "list", tuple(map(_frozen, value))
-    return type(value).__name__, value

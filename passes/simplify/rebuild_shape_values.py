@@ -142,7 +142,7 @@ def _pays(trial: Trial, chain: _Chain, parts: list[_Part]) -> bool:
             whole = len(part.elements) == len(chain.sources[part.source])
             cost += (part.source not in shapes) - whole
             kept.add(shapes.setdefault(part.source, part.source))
-    return cost < len(cone(trial.node, trial.pinned, frozenset(kept)))
+    return cost < len(cone([trial.node], trial.pinned, frozenset(kept)))
 
 
 def _made(trial: Trial, chain: _Chain, part: _Part) -> Tensor:
@@ -170,7 +170,7 @@ def _number(trial: Trial, value: Sym) -> Tensor | None:
     tensor, axis = places[0]
     shape = chain.shapes.get(tensor)
     kept = frozenset(() if shape is None else (shape,))
-    if 1 + (shape is None) >= len(cone(trial.node, trial.pinned, kept)):
+    if 1 + (shape is None) >= len(cone([trial.node], trial.pinned, kept)):
         return None
     return trial.new.Gather(trial.new.Shape(tensor) if shape is None else shape, trial.ints(axis))
 

@@ -94,7 +94,7 @@ def _growth(tensor: Tensor, uses: list[_Use], pinned: frozenset[int], inline: bo
         return added
     renamed = sum(use.value.tobytes() != uses[0].value.tobytes() for use in uses)
     added += _LONGER * (len(constants) - 1 + renamed)
-    return added - cone_bytes(cone(source, pinned), pinned)
+    return added - cone_bytes(cone([source], pinned), pinned)
 
 
 def _replace(tensor: Tensor, uses: list[_Use], model: Model, pinned: frozenset[int]) -> None:
