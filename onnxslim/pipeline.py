@@ -277,8 +277,8 @@ class _Run:
         start = time.perf_counter()
         try:
             changes = step.apply(model, context)
-            model.compact()
             if changes:
+                model.compact()
                 model.sort()
         except OnnxslimError as error:
             raise _Guilty(f"{step.name}: {error}") from error

@@ -162,11 +162,12 @@ class Node(_Identity, gs.Node):
     @property
     def operator(self) -> str:
         """``"Conv"`` for ONNX's own operators, ``"domain::Name"`` for any other."""
+        domain = self.domain
         if self.calls_function:
-            return f"{self.domain or ''}::{self.op}"
-        if self.domain in (None, *STANDARD_DOMAINS):
-            return str(self.op)
-        return f"{self.domain}::{self.op}"
+            return f"{domain or ''}::{self.op}"
+        if not domain or domain in STANDARD_DOMAINS:
+            return self.op
+        return f"{domain}::{self.op}"
 
     def attr(self, name: str, default: Any = None) -> Any:
         """Return one attribute, or *default* where the node does not set it."""
@@ -177,15 +178,17 @@ class Node(_Identity, gs.Node):
         if self._attrs is None:  # attributes with graphs are decoded on import
             return
         for value in self._attrs.values():
-            graphs = (value,) if isinstance(value, Graph) else value
-            if isinstance(graphs, (list, tuple)):
-                for graph in graphs:
-                    if not isinstance(graph, Graph):
-                        break
-                    yield graph
-                    if recursive:
-                        for node in graph.nodes:
-                            yield from node.subgraphs(recursive=True)
+            if isinstance(value, Graph):
+                graphs: Iterable[Graph] = (value,)
+            elif type(value) in (list, tuple) and value and isinstance(value[0], Graph):
+                graphs = value
+            else:
+                continue
+            for graph in graphs:
+                yield graph
+                if recursive:
+                    for node in graph.nodes:
+                        yield from node.subgraphs(recursive=True)
 
     def input(self, index: int) -> Tensor | None:
         """Return an input, or None where it is absent or left out."""
