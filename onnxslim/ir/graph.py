@@ -166,7 +166,7 @@ class Node(_Identity, gs.Node):
         if self.calls_function:
             return f"{domain or ''}::{self.op}"
         if not domain or domain in STANDARD_DOMAINS:
-            return self.op
+            return str(self.op)  # bytes in damaged files
         return f"{domain}::{self.op}"
 
     def attr(self, name: str, default: Any = None) -> Any:
