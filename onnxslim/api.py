@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
-from onnxslim.base import Pass
+from onnxslim import cost, dropin, shapes, utils
+from onnxslim.base import Effect, Pass
 from onnxslim.data import Calibration, Feed, input_specs
-from onnxslim.errors import InputError, OutputError
+from onnxslim.edits import convert_floats, cut
+from onnxslim.errors import BrokenModel, InputError, OutputError
 from onnxslim.ir import Model, fix_input_shapes, replace_file
-from onnxslim.pipeline import Check, Pipeline, Progress, Report, silent
+from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, _source, silent
 from onnxslim.registry import parse
+from onnxslim.validate import Reference
 
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
 """A path, a ModelProto (left untouched), or a Model (left untouched)."""
-Data = str | os.PathLike[str] | Calibration | Iterable[Feed]
+Data = str | os.PathLike[str] | Calibration | Iterable[Feed] | Sequence[str]
+"""A file or folder, feeds, or texts such as ``"x:1,3,224,224"`` and ``"x:values.npy"``."""
+Shapes = Mapping[str, Sequence[int]] | Sequence[str]
+"""Shapes of inputs: by name, or as texts such as ``"x:1,3,224,224"``."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +54,41 @@ def run(
     passes: str | Sequence[Pass] = "lossless",
     *,
     data: Data | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_shapes: Shapes | None = None,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    dtype: str | None = None,
+    keep_io_types: bool = False,
+    skip: Iterable[str] = (),
+    size_threshold: int | None = None,
     check: Check = "end",
     seed: int = 0,
     progress: Progress = silent,
 ) -> Outcome:
-    """Rewrite *model* by *passes* and return the result with its report.
+    """Rewrite *model* by *passes* but those in *skip* and return the result with its report.
 
+    *inputs*, *outputs*, *dtype* and *input_shapes* change the model before it is rewritten, and
+    *size_threshold* limits what constant folding computes, as in `slim`. The result is compared
+    with the model that was changed so; how far *dtype* moves the original is a warning of its own.
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
     """
     steps = parse(passes) if isinstance(passes, str) else tuple(passes)
-    loaded = _load(model)
-    if input_shapes:
-        loaded = loaded.copy() if isinstance(model, Model) else loaded
-        fix_input_shapes(loaded, input_shapes)
-    feeds = None if data is None else _calibration(data, loaded)
+    steps = dropin.limited(dropin.without(steps, skip), size_threshold)
+    original = loaded = _edited(model, inputs, outputs, input_shapes)
+    notes: list[str] = []
+    if dtype:
+        data = data if data is None or isinstance(data, (str, os.PathLike)) else _repeatable(data)
+        loaded = original.copy()
+        notes += convert_floats(loaded, dtype, keep_io_types)  # type: ignore[arg-type]
+        if check != "off" and not loaded.pristine:
+            feeds = None if data is None else _calibration(data, original, seed)
+            notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
+    feeds = None if data is None else _calibration(data, loaded, seed)
     result, report = Pipeline(steps, check=check, seed=seed)(loaded, feeds, progress)
+    if dtype:
+        before = cost.measure(original, shapes.infer(original), original.disk_size())
+        report = replace(report, before=before, warnings=(*notes, *report.warnings))
     return Outcome(result, report)
 
 
@@ -71,11 +97,26 @@ def slim(
     output: str | os.PathLike[str] | None = None,
     passes: str | Sequence[Pass] = "lossless",
     *,
+    output_model: str | os.PathLike[str] | None = None,
     data: Data | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_shapes: Shapes | None = None,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    dtype: str | None = None,
+    keep_io_types: bool = False,
+    skip_optimizations: Sequence[str] | None = None,
+    skip_fusion_patterns: Sequence[str] | None = None,
+    size_threshold: int | None = None,
     check: Check = "end",
+    model_check: bool | None = None,
+    model_check_inputs: Sequence[str] | None = None,
     seed: int = 0,
     external_data: bool = False,
+    save_as_external_data: bool = False,
+    inspect: bool = False,
+    dump_to_disk: bool = False,
+    no_shape_infer: bool = False,
+    verbose: bool = False,
 ) -> onnx.ModelProto:
     """Return *model* made smaller, validated against the original; write it to *output* if given.
 
@@ -83,17 +124,103 @@ def slim(
     compare on (an ``.npz``, a folder of ``test_data_set_*``, or feeds); *input_shapes* fixes
     dimensions, e.g. ``{"image": (1, 3, 224, 224)}``; *check* is ``"each"``, ``"end"`` or ``"off"``.
     A model over 2 GiB comes back with its weights left in the external data of *output*.
+
+    The other keywords are those of the OnnxSlim package (docs/migrating.md). *output_model*,
+    *model_check_inputs* and *save_as_external_data* are *output*, *data* and *external_data*; an
+    explicit *model_check* switches the comparison on or off. *skip_optimizations* and
+    *skip_fusion_patterns* name passes to leave out, in our words or in theirs; constant folding
+    makes no value of more than *size_threshold* bytes. *inspect* prints what the model was made of
+    and is made of now, *dump_to_disk* writes its nodes to a CSV file, *verbose* logs what is done.
     """
-    if output is not None:
-        must_be_writable(Path(output))
-    outcome = run(model, passes, data=data, input_shapes=input_shapes, check=check, seed=seed)
-    if output is not None:
-        outcome.save(output, external_data)
+    target = _either("output", output, "output_model", output_model)
+    if target is not None:
+        must_be_writable(Path(target))
+    if no_shape_infer:
+        dropin.warn(dropin.SHAPES_STAY)
+    if verbose:
+        dropin.speak()
+    before = utils.summarize_model(model) if inspect or dump_to_disk else None
+    outcome = run(
+        model,
+        passes,
+        data=_either("data", data, "model_check_inputs", model_check_inputs),
+        input_shapes=input_shapes,
+        inputs=inputs,
+        outputs=outputs,
+        dtype=dtype,
+        keep_io_types=keep_io_types,
+        skip=(*(skip_optimizations or ()), *(skip_fusion_patterns or ())),
+        size_threshold=size_threshold,
+        check=_check(check, model_check),
+        seed=seed,
+    )
+    if before is not None and dump_to_disk:
+        utils.dump_model_info_to_disk(before)
+    if before is not None and inspect:
+        after = utils.summarize_model(outcome.model, "slimmed")
+        utils.print_model_info_as_table([before, after], outcome.report.seconds)
+    if target is not None:
+        outcome.save(target, external_data or save_as_external_data)
     if outcome.model.fits_one_file():
         return outcome.model.proto()
-    if output is None:
+    if target is None:
         raise InputError("the model is over 2 GiB: give an output path to write it to")
-    return onnx.load(os.fspath(output), load_external_data=False)
+    return onnx.load(os.fspath(target), load_external_data=False)
+
+
+def _either(name: str, value: Any, other: str, theirs: Any) -> Any:
+    """Return the one of two arguments that is given."""
+    if value is not None and theirs is not None:
+        raise InputError(f"{name} and {other} are the same; give one")
+    return theirs if value is None else value
+
+
+def _check(check: Check, model_check: bool | None) -> Check:
+    if model_check is None:
+        return check
+    if not model_check:
+        return "off"
+    return "end" if check == "off" else check
+
+
+def _edited(
+    model: Source,
+    inputs: Sequence[str] | None,
+    outputs: Sequence[str] | None,
+    input_shapes: Shapes | None,
+) -> Model:
+    """Load *model* and change what the caller wants changed before anything is compared."""
+    loaded = _load(model)
+    if not (inputs or outputs or input_shapes):
+        return loaded
+    loaded = loaded.copy() if isinstance(model, Model) else loaded
+    cut(loaded, dropin.ends(inputs), dropin.ends(outputs))
+    if input_shapes:
+        fix_input_shapes(loaded, dropin.shapes(input_shapes))
+    loaded.pristine = False
+    return loaded
+
+
+def _moved(original: Model, dtype: str, feeds: Calibration | None, seed: int) -> str:
+    """Say how far *original* moves when it computes in *dtype*."""
+    converted = original.copy()
+    try:
+        convert_floats(converted, dtype, keep_io_types=True)  # type: ignore[arg-type]
+        with _original(original) as before, _source(converted) as after:
+            reference = Reference(before, original, feeds, seed)
+            if reference.reason is not None:
+                return f"not compared with the original: {reference.reason}"
+            found = reference.compare(after, Effect.ROUNDING)
+    except (BrokenModel, InputError) as error:
+        return f"not compared with the original: {error}"
+    if math.isinf(found.relative):
+        return f"output {found.output!r} is another one (integers, texts, infinities or NaN)"
+    return f"largest error {found.relative:.1e} of scale, {reference.count} feeds"
+
+
+def _repeatable(data: Any) -> Any:
+    """Return *data* in a form that can be read twice."""
+    return data if isinstance(data, (Calibration, list, tuple)) else list(data)
 
 
 def _load(model: Source) -> Model:
@@ -101,15 +228,20 @@ def _load(model: Source) -> Model:
         return model
     if isinstance(model, onnx.ModelProto):
         return Model.from_proto(model)
+    if not isinstance(model, (str, os.PathLike)):
+        raise InputError("give one model: a path, a ModelProto or a Model")
     return Model.load(model)
 
 
-def _calibration(data: Data, model: Model) -> Calibration:
+def _calibration(data: Data, model: Model, seed: int) -> Calibration:
     if isinstance(data, Calibration):
         return data
+    specs = input_specs(model.skeleton())
     if isinstance(data, (str, os.PathLike)):
-        return Calibration.load(Path(data), input_specs(model.skeleton()))
-    return Calibration.of(data)
+        return Calibration.load(Path(data), specs)
+    if isinstance(data, (list, tuple)) and data and all(isinstance(text, str) for text in data):
+        return dropin.feeds(data, specs, seed)
+    return Calibration.of(data)  # type: ignore[arg-type]
 
 
 def must_be_writable(path: Path) -> None:

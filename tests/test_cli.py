@@ -90,6 +90,13 @@ def bad_inputs(folder: Path, good: Path) -> dict[str, list[str]]:
         "unknown input shape": [str(good), "--input-shapes", "q:1,4"],
         "contradicting input shape": [str(good), "--input-shapes", "x:1,5"],
         "unreadable input shape": [str(good), "--input-shapes", "x=1"],
+        "unknown pass to leave out": [str(good), "--skip-optimizations", "fold-constant"],
+        "unknown pattern to leave out": [str(good), "--skip-fusion-patterns", "FusionGem"],
+        "inputs to check given twice": [
+            *(str(good), "-c", str(folder / "width.npz"), "--model-check-inputs", "x:2,4")
+        ],
+        "nodes to disk without inspecting": [str(good), "--dump-to-disk"],
+        "inspecting with an output": [str(good), "--inspect"],
     }
 
 
@@ -98,7 +105,9 @@ BAD = [
     *("unknown option of a pass", "value of the wrong type", "unknown option"),
     *("data of another rank", "data of another width", "data for an unknown input"),
     *("missing data", "unknown input shape", "contradicting input shape"),
-    "unreadable input shape",
+    *("unreadable input shape", "unknown pass to leave out", "unknown pattern to leave out"),
+    *("inputs to check given twice", "nodes to disk without inspecting"),
+    "inspecting with an output",
 ]
 
 
@@ -174,6 +183,105 @@ def test_inspects_models_side_by_side(source: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "in.onnx" in printed
     assert "other.onnx" in printed
+
+
+def test_a_list_of_values_may_follow_an_option(tmp_path: Path, target: Path) -> None:
+    path = tmp_path / "two.onnx"
+    model("main (float[N] a, float[N] b) => (float[N] c) { c = Add(a, b) }").save(path)
+    assert main([str(path), "-q", "--input-shapes", "a:3", "b:3", "-o", str(target)]) == 0
+    assert [tensor.shape for tensor in Model.load(target).graph.inputs] == [[3], [3]]
+
+
+def test_files_may_follow_a_list_of_values(source: Path, target: Path) -> None:
+    assert main(["-q", "--input-shapes", "x:3,4", str(source), str(target)]) == 0
+    (x,) = Model.load(target).graph.inputs
+    assert x.shape == [3, 4]
+
+
+@pytest.mark.parametrize("option", ["--skip-optimizations", "--skip-fusion-patterns"])
+def test_passes_are_left_out(option: str, source: Path, target: Path) -> None:
+    names = ["drop-identity", "dead_node_elimination", "weight_tying"]
+    assert main([str(source), str(target), "-q", option, *names]) == 0
+    assert "Identity" in [node.op for node in Model.load(target).nodes()]
+
+
+def test_an_option_of_no_effect_is_warned_of(
+    source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(source), str(target), "--no-shape-infer"]) == 0
+    assert capsys.readouterr().err.startswith("onnxslim: warning: no_shape_infer")
+
+
+def test_what_is_compared_on_may_be_given_by_shape(
+    source: Path, target: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "r.json"
+    asked = ["--model-check", "--model-check-inputs", "x:3,4", "--report", str(report)]
+    assert main([str(source), str(target), "-q", *asked]) == 0
+    assert json.loads(report.read_text())["validation"]["passed"] is True
+
+
+def test_the_size_threshold_limits_folding(tmp_path: Path, target: Path) -> None:
+    path = tmp_path / "fold.onnx"
+    model("""main (float[2] x) => (float[2] y) <float[2] a = {1,2}, float[2] b = {3,4}>
+    { c = Add(a, b) y = Mul(x, c) }""").save(path)
+    assert main([str(path), str(target), "-q", "--size-threshold", "4"]) == 0
+    assert [node.op for node in Model.load(target).nodes()] == ["Add", "Mul"]
+
+
+def test_weights_go_beside_the_model_by_either_name(source: Path, target: Path) -> None:
+    assert main([str(source), str(target), "-q", "--save-as-external-data"]) == 0
+
+
+def test_ends_and_floats_are_changed_first(source: Path, target: Path) -> None:
+    wanted = ["--inputs", "i", "--outputs", "m", "--dtype", "fp16"]
+    assert main([str(source), str(target), "-q", *wanted]) == 0
+    (first,) = Model.load(target).graph.inputs
+    assert (first.name, first.dtype) == ("i", np.float16)
+
+
+def test_the_flag_inspects_models(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source.parent)
+    assert main(["--inspect", *[str(source)] * 3, "--dump-to-disk"]) == 0
+    assert "MatMul" in capsys.readouterr().out
+    assert "MatMul" in (source.parent / "in.onnx_model_info.csv").read_text()
+
+
+def test_too_many_files_are_refused(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(source), "a.onnx", "b.onnx"]) == 2
+    assert "b.onnx" in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(
+    source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = target.read_bytes()
+    assert main([str(source), str(target), "--dry-run"]) == 0
+    assert target.read_bytes() == before
+    assert "Identity" in capsys.readouterr().out
+
+
+def test_a_dry_run_needs_no_output(source: Path) -> None:
+    assert main([str(source), "--dry-run", "-q"]) == 0
+
+
+def test_explains_what_was_done(
+    source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(source), str(target), "--explain"]) == 0
+    assert "drop-identity (exact): 1 changes" in capsys.readouterr().out
+
+
+def test_explains_what_was_left_alone_and_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "odd.onnx"
+    model("""main (float[2] x) => (float[2] y) <float[2] a = {1,2}, float[2] b = {3,4}>
+    { [sum] c = Add(a, b) y = Mul(x, c) }""").save(path)
+    assert main([str(path), "--dry-run", "--explain", "-p", "fold-constants{max_bytes=4}"]) == 0
+    assert "left alone sum: its value would take more than 4 bytes" in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from onnxslim.passes.simplify.drop_expands import DropExpands
 from onnxslim.passes.simplify.fold_known_values import FoldKnownValues
 from onnxslim.passes.simplify.lift_constants import LiftConstants
 from onnxslim.passes.simplify.merge_concats import MergeConcats
+from onnxslim.passes.simplify.merge_reshapes import MergeReshapes
 from onnxslim.passes.simplify.simplify_shape_inputs import SimplifyShapeInputs
 
 
@@ -60,3 +61,20 @@ def test_the_value_of_a_constant_node_has_no_name() -> None:
     assert after.size() <= before.size()
     (constant,) = after.proto().graph.node
     assert not constant.attribute[0].t.HasField("name")
+
+
+def test_onnx_overlooks_squeezed_axes_out_of_order() -> None:
+    before = model(
+        """g (float[4, 1, 1, 2] x) => (float[2, 2, 2] y) <int64[3] s = {2, 2, 2}> {
+            q = Squeeze<axes = [2, 1]>(x) t = Transpose<perm = [1, 0]>(q) y = Reshape(t, s)
+        }""",
+        opset=8,
+    )
+    assert_declines(before, MergeReshapes())
+
+
+def test_an_expanded_scalar_has_fewer_dimensions() -> None:
+    before = model("""g (double x) => (double[2] y) <int64[1] two = {2}> {
+        e = Expand(x, two) y = Neg(e)
+    }""")
+    assert_declines(before, DropExpands())

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +18,51 @@ if TYPE_CHECKING:
     from onnxslim.api import Outcome
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_LISTS = {
+    "--input-shapes": r".+:[\d,\s]+",
+    "--model-check-inputs": r".+:([\d,\s]+|.+\.npy)",
+    "--inputs": r".+:(fp16|fp32|int32|bool)",
+    "--outputs": r".+:(fp16|fp32|int32|bool)",
+    "--skip-optimizations": r"[A-Za-z][\w-]*",
+    "--skip-fusion-patterns": r"[A-Za-z][\w-]*",
+}
+"""Options that may be followed by several values, and what the second and later ones look like."""
+
+
+class _Lists(click.Command):
+    """A command some of whose options take several values: ``--input-shapes a:1,3 b:2``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the name of the option before each of its values."""
+        return super().parse_args(ctx, list(_repeated(args)))
+
+
+def _repeated(args: list[str]) -> Iterator[str]:
+    option, values = "", 0
+    for index, word in enumerate(args):
+        if word == "--":
+            yield from args[index:]
+            return
+        if word.startswith("-"):
+            option, values = word if word in _LISTS else "", 0
+        elif option and values and re.fullmatch(_LISTS[option], word):
+            yield option
+        elif option and values:
+            option = ""
+        else:
+            values += 1
+        yield word
 
 
 @click.command(
+    cls=_Lists,
     context_settings=_CONTEXT,
     epilog="Other commands: 'onnxslim passes' lists the passes, 'onnxslim inspect MODEL...' prints "
     "what models are made of.",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="IN")
 @click.argument("target", type=click.Path(path_type=Path), metavar="[OUT]", required=False)
+@click.argument("others", type=click.Path(path_type=Path), metavar="", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the result here.")
 @click.option(
     "-p",
@@ -54,13 +94,52 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     help="Compare with the original after each pass, at the end, or never.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated inputs.")
-@click.option("--external-data", is_flag=True, help="Store weights in OUT.data beside the model.")
+@click.option(
+    "--external-data",
+    "--save-as-external-data",
+    "external_data",
+    is_flag=True,
+    help="Store weights in OUT.data beside the model.",
+)
+@click.option("--dry-run", is_flag=True, help="Do everything but write OUT, which may be missing.")
+@click.option("--explain", is_flag=True, help="Tell what each pass did, and what it left alone.")
+@click.option(
+    "--skip-optimizations",
+    "--skip-fusion-patterns",
+    "skip",
+    multiple=True,
+    metavar="NAME",
+    help="Leave out a pass (or what OnnxSlim calls so). Repeat for more.",
+)
+@click.option(
+    "--size-threshold",
+    type=click.IntRange(min=0),
+    metavar="BYTES",
+    help="Constant folding makes no larger values.",
+)
+@click.option(
+    "--model-check-inputs",
+    multiple=True,
+    metavar="NAME:DIMS|FILE",
+    help="Compare on inputs of this shape, or on that .npy file. Repeat for more.",
+)
+@click.option("--inputs", multiple=True, metavar="A,B", help="Start at these tensors.")
+@click.option("--outputs", multiple=True, metavar="C,D", help="End at these tensors.")
+@click.option("--dtype", type=click.Choice(["fp16", "fp32"]), help="Convert floats first (lossy).")
+@click.option(
+    "--keep-io-types", is_flag=True, help="With --dtype: not those of inputs and outputs."
+)
+@click.option("--inspect", "inspecting", is_flag=True, help="Only print what models are made of.")
+@click.option("--dump-to-disk", is_flag=True, help="With --inspect: write the nodes as CSV too.")
+@click.option("--model-check", is_flag=True, hidden=True, help="The default: --check end.")
+@click.option("--no-shape-infer", is_flag=True, hidden=True, help="Changes nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", count=True, help="Say what each pass does; -vv says more.")
 @click.version_option(package_name="onnxslim", message="%(prog)s %(version)s")
 def slim(
     model: Path,
     target: Path | None,
+    others: tuple[Path, ...],
     output: Path | None,
     passes: str,
     data: Path | None,
@@ -69,6 +148,19 @@ def slim(
     check: str,
     seed: int,
     external_data: bool,
+    dry_run: bool,
+    explain: bool,
+    skip: tuple[str, ...],
+    size_threshold: int | None,
+    model_check_inputs: tuple[str, ...],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    dtype: str | None,
+    keep_io_types: bool,
+    inspecting: bool,
+    dump_to_disk: bool,
+    model_check: bool,
+    no_shape_infer: bool,
     quiet: bool,
     verbose: int,
 ) -> int:
@@ -77,32 +169,90 @@ def slim(
     The result is compared with the original in onnxruntime, with optimizations off and fully on,
     and is never larger.
     """
-    if (target is None) == (output is None):
-        given = "both OUT and -o" if target else "no output"
-        raise click.UsageError(f"{given} given; write: onnxslim IN -o OUT")
-    destination = output or target
-    assert destination is not None
+    if inspecting:
+        if output is not None:
+            raise click.UsageError("--inspect writes no model; leave out -o")
+        return _inspect((model, *filter(None, (target,)), *others), dump_to_disk)
+    if dump_to_disk:
+        raise click.UsageError("--dump-to-disk goes with --inspect")
+    if data is not None and model_check_inputs:
+        raise click.UsageError("-c and --model-check-inputs are the same; give one")
+    if others:
+        raise click.UsageError(f"{others[0]} is one file too many; write: onnxslim IN -o OUT")
+    destination = _destination(target, output, dry_run)
     _log(quiet, verbose)
-    from onnxslim import api
+    from onnxslim import api, dropin
     from onnxslim.cli.display import Display
 
     for path in filter(None, (destination, report)):
         api.must_be_writable(path)
     display = Display(quiet)
-    with display.progress() as progress:
+    with _warnings_as_lines(quiet), display.progress() as progress:
+        if no_shape_infer:
+            dropin.warn(dropin.SHAPES_STAY)
         outcome = api.run(
             model,
             passes,
-            data=data,
-            input_shapes=_shapes(input_shapes),
-            check=check,  # type: ignore[arg-type]
+            data=model_check_inputs or data,
+            input_shapes=input_shapes,
+            inputs=_names(inputs),
+            outputs=_names(outputs),
+            dtype=dtype,
+            keep_io_types=keep_io_types,
+            skip=skip,
+            size_threshold=size_threshold,
+            check="end" if model_check and check == "off" else check,  # type: ignore[arg-type]
             seed=seed,
             progress=progress,
         )
-        outcome.save(destination, external_data)
+        if destination is not None:
+            outcome.save(destination, external_data)
     _write_report(outcome, report)
     display.outcome(outcome.report, verbose)
+    if explain and not quiet:
+        _explain(outcome)
     return 0
+
+
+def _destination(target: Path | None, output: Path | None, dry_run: bool) -> Path | None:
+    """Return where to write; None for a dry run."""
+    if target is not None and output is not None:
+        raise click.UsageError("both OUT and -o given; write: onnxslim IN -o OUT")
+    if dry_run:
+        return None
+    if target is None and output is None:
+        raise click.UsageError("no output given; write: onnxslim IN -o OUT")
+    return output or target
+
+
+@contextmanager
+def _warnings_as_lines(quiet: bool) -> Iterator[None]:
+    """Print the warnings of this package as lines without a place in the code."""
+
+    def show(message: Warning | str, *place: object) -> None:
+        if not quiet:
+            click.echo(f"onnxslim: warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _explain(outcome: Outcome) -> None:
+    """Print for each pass what it did, and which nodes it left alone for what reason."""
+    for step in outcome.report.steps:
+        if not (step.changes or step.skipped or step.places):
+            continue
+        click.echo(f"{step.name} ({step.effect}): {step.changes} changes, {step.seconds:.2f} s")
+        if step.skipped:
+            click.echo(f"  did not run: {step.skipped}")
+        for node, reason in step.places:
+            click.echo(f"  left alone {node}: {reason}")
+
+
+def _names(texts: tuple[str, ...]) -> list[str]:
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 def _log(quiet: bool, verbose: int) -> None:
@@ -110,19 +260,6 @@ def _log(quiet: bool, verbose: int) -> None:
         logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     )
     logging.basicConfig(level=level, format="onnxslim: %(message)s")
-
-
-def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, colon, dims = text.rpartition(":")
-        try:
-            shapes[name] = tuple(int(dim) for dim in dims.split(",") if dim.strip())
-        except ValueError:
-            colon = ""
-        if not colon or not name:
-            raise click.UsageError(f"--input-shapes {text}: write NAME:1,3,224,224")
-    return shapes
 
 
 def _write_report(outcome: Outcome, path: Path | None) -> None:
@@ -142,9 +279,20 @@ def list_passes() -> None:
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 def inspect(models: tuple[Path, ...]) -> None:
     """Print what MODELS are made of, side by side."""
+    _inspect(models, False)
+
+
+def _inspect(models: tuple[Path, ...], dump_to_disk: bool) -> int:
     from onnxslim.cli.display import Display
 
     Display().models(models)
+    if dump_to_disk:
+        from onnxslim import utils
+
+        for model in models:
+            path = utils.dump_model_info_to_disk(utils.summarize_model(model))
+            click.echo(f"onnxslim: the nodes of {model} are in {path}", err=True)
+    return 0
 
 
 COMMANDS = {"passes": list_passes, "inspect": inspect}

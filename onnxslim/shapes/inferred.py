@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -103,8 +103,10 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
         _forget_unsure_dimensions(info.type)
     for function in model.functions:
         del function.value_info[:]
+        _sort_squeezed(function.node)
     for graph in _graphs(model):
         del graph.value_info[:]
+        _sort_squeezed(graph.node)
         for info in graph.output if graph is main else (*graph.input, *graph.output):
             _forget_shape(info.type)
 
@@ -173,6 +175,14 @@ def _rename_shadows(
         for attribute in node.attribute:
             for inner in (attribute.g,) if attribute.HasField("g") else attribute.graphs:
                 _rename_shadows(inner, inside, new, numbers)
+
+
+def _sort_squeezed(nodes: Iterable[NodeProto]) -> None:
+    """Sort the axes of Squeeze: before opset 11, ONNX overlooks one that is not in order."""
+    for node in nodes:
+        if node.op_type == "Squeeze":
+            for attribute in node.attribute:
+                attribute.ints[:] = sorted(attribute.ints)
 
 
 def _forget_unsure_dimensions(declared: TypeProto) -> None:

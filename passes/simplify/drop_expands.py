@@ -67,7 +67,7 @@ class _Smaller:
         return True
 
     def _shape(self, tensor: Tensor) -> _Shape | None:
-        return self.shapes.get(tensor) or self.trial.facts.dims(tensor)
+        return self.shapes[tensor] if tensor in self.shapes else self.trial.facts.dims(tensor)
 
 
 def _broadcast(shapes: list[_Shape]) -> _Shape:
