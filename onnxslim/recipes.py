@@ -10,7 +10,7 @@ RECIPES = MappingProxyType(
             "inline-functions,inline-if,inline-loop,trim-control-flow,unpack-sequences,"
             "unpack-optionals,drop-dead,lift-constants,drop-identity,drop-noop-movement,"
             "drop-noop-arithmetic,drop-zero-inputs,fold-known-values,merge-equal-values,"
-            "simplify-shape-inputs,rebuild-shape-values,fold-constants,"
+            "simplify-shape-inputs,rebuild-shape-values,lower-cast-like,fold-constants,"
             "merge-duplicate-initializers,merge-duplicate-nodes,fuse-conv-bn,"
             "fuse-conv-transpose-bn,fuse-gemm-bn,fuse-affine,fuse-affine-input,fuse-pad,"
             "fuse-matmul-add,drop-matmul-reshapes,drop-shift-before-norm,fold-gemm-factors,"
@@ -19,7 +19,8 @@ RECIPES = MappingProxyType(
             "compose-prelu,merge-casts,simplify-logic,drop-idempotent,merge-bounds,"
             "merge-variadic,simplify-arithmetic,merge-scalars,fold-scales,drop-expands,"
             "merge-slices,split-slices,merge-concats,merge-gathers,merge-reduces,"
-            "cancel-transposes,merge-reshapes,merge-transposes,merge-quantize"
+            "cancel-transposes,cancel-reshapes,merge-reshapes,merge-transposes,merge-gather-moves,"
+            "merge-quantize"
         ),
     }
 )

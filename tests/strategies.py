@@ -1133,6 +1133,40 @@ def _summed(d: Drawing, x: Value) -> Value:
     return d.node("Einsum", [x, weight], shape, equation=equation)
 
 
+def _alike(d: Drawing, x: Value) -> Value:
+    """A constant, or a shape, of the type of something else."""
+    size = d.node("Size", [x], (), INT) if d.flip() else d.constant(3, INT)
+    number = d.node("CastLike", [size, x], ())
+    return d.node("Mul", [x, number], x.shape)
+
+
+def _reshaped(d: Drawing, x: Value) -> Value:
+    """A sum with a constant, in another shape."""
+    x = d.inputs[0] if len(x.shape) < 3 else x
+    first, wide = (x.shape[0] if isinstance(x.shape[0], int) else -1), _width(x)
+    sizes = [_width(x, axis) for axis in range(1, len(x.shape))]
+    y = d.node("Reshape", [x, d.ints(first, wide, -1)], (x.shape[0], wide, 1), exact=True)
+    y = d.node("Add", [y, d.noise(*d.choose(((), (1,), (wide, 1))))], y.shape)
+    y = _inner(d, d.node("Sigmoid", [y], y.shape))
+    return d.node("Reshape", [y, d.ints(first, *sizes)], x.shape)
+
+
+def _looked_up(d: Drawing, x: Value) -> Value:
+    """A table of weights that is read, turned, and added."""
+    width = _width(x, -1)
+    index = d.constant(d.rng.integers(0, 3, (3, width)), INT)
+    kind = d.choose(("Gather", "GatherND"))
+    if kind == "GatherND" and d.opset >= 11:
+        index = d.constant(d.rng.integers(0, 3, (3, width, 1)), INT)
+        table = d.node("GatherND", [d.noise(3, 2), index], (3, width, 2))
+    else:
+        table = d.node("Gather", [d.noise(3, 2), index], (3, width, 2), axis=0)
+    table = d.node("Transpose", [table], (2, 3, width), perm=[2, 0, 1])
+    rows = d.node("ReduceSum" if d.opset < 13 else "ReduceMean", [table], (1, 1, 1), keepdims=1)
+    total = d.node("Reshape", [rows, d.ints(1)], (1,))
+    return d.node("Add", [x, total], x.shape)
+
+
 PAIRS: list[tuple[int, Step]] = [
     (8, _clamped),
     (7, _shifted),
@@ -1162,6 +1196,9 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _centered),
     (7, _flattened),
     (12, _summed),
+    (15, _alike),
+    (8, _reshaped),
+    (7, _looked_up),
 ]
 
 
