@@ -261,21 +261,21 @@ def _match_operands(
 def _match_tensor(
     pattern: Pattern, tensor: Tensor, tensors: dict[str, Any], nodes: list[Node]
 ) -> Iterator[_State]:
-    match pattern:
-        case Op():
-            node = producer(tensor)
-            if node is not None and tensor is node.outputs[0]:
-                yield from _match_node(pattern, node, tensors, nodes)
-        case Either(choices):
-            for choice in choices:
-                yield from _match_tensor(choice, tensor, tensors, nodes)
-        case Const(name, value):
-            if isinstance(tensor, Constant) and (value is None or is_all(tensor, value)):
-                yield from _bind(name, tensor, tensors, nodes)
-        case Var(name):
-            yield from _bind(name, tensor, tensors, nodes)
-        case _:
-            raise PatternError("opt() and rest() mark operands, they cannot be nested")
+    if isinstance(pattern, Op):
+        node = producer(tensor)
+        if node is not None and tensor is node.outputs[0]:
+            yield from _match_node(pattern, node, tensors, nodes)
+    elif isinstance(pattern, Const):
+        value = pattern.value
+        if isinstance(tensor, Constant) and (value is None or is_all(tensor, value)):
+            yield from _bind(pattern.name, tensor, tensors, nodes)
+    elif isinstance(pattern, Var):
+        yield from _bind(pattern.name, tensor, tensors, nodes)
+    elif isinstance(pattern, Either):
+        for choice in pattern.choices:
+            yield from _match_tensor(choice, tensor, tensors, nodes)
+    else:
+        raise PatternError("opt() and rest() mark operands, they cannot be nested")
 
 
 def _bind(
@@ -296,11 +296,14 @@ def is_all(tensor: Constant, value: float) -> bool:
         return False
     values: Array = tensor.values
     first = values.reshape(-1)[0]
-    if not (values == first).all():
-        return False
+    return _means(first, value) and bool((values == first).all())
+
+
+def _means(first: Any, value: float) -> bool:
+    """Say whether an element is *value*, to within its type's rounding."""
     if float(np.float32(value)) == value:
         return float(first) == value
-    precision = {"bfloat16": 4e-3, "float16": 1e-3}.get(values.dtype.name, 5e-7)
+    precision = {"bfloat16": 4e-3, "float16": 1e-3}.get(first.dtype.name, 5e-7)
     return abs(float(first) - value) <= precision * abs(value)
 
 
