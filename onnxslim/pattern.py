@@ -229,8 +229,17 @@ def _match_node(
     takes_rest = bool(pattern.operands) and isinstance(pattern.operands[-1], Rest)
     if len(node.inputs) > len(pattern.operands) and not takes_rest:
         return
+    inputs = list(node.inputs)
     for operands in pattern.orders():
-        yield from _match_operands(operands, list(node.inputs), tensors, [*nodes, node])
+        if all(map(_may_fit, operands, inputs)):
+            yield from _match_operands(operands, inputs, tensors, [*nodes, node])
+
+
+def _may_fit(pattern: Pattern, tensor: Tensor) -> bool:
+    """Say, at a glance, whether *tensor* is of the kind that *pattern* wants."""
+    if isinstance(pattern, Op):
+        return bool(tensor.inputs) and tensor.inputs[0].operator in pattern.types
+    return isinstance(tensor, Constant) or not isinstance(pattern, Const)
 
 
 def _match_operands(
