@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from onnxslim import cost, dropin, shapes, utils
+from onnxslim import cost, dropin, shapes
 from onnxslim.base import Effect, Pass
 from onnxslim.data import Calibration, Feed, input_specs
 from onnxslim.edits import convert_floats, cut
@@ -139,7 +139,10 @@ def slim(
         dropin.warn(dropin.SHAPES_STAY)
     if verbose:
         dropin.speak()
-    before = utils.summarize_model(model) if inspect or dump_to_disk else None
+    if inspect or dump_to_disk:
+        from onnxslim import utils  # prints tables, which takes time to import
+
+        before = utils.summarize_model(model)
     outcome = run(
         model,
         passes,
@@ -154,9 +157,9 @@ def slim(
         check=_check(check, model_check),
         seed=seed,
     )
-    if before is not None and dump_to_disk:
+    if dump_to_disk:
         utils.dump_model_info_to_disk(before)
-    if before is not None and inspect:
+    if inspect:
         after = utils.summarize_model(outcome.model, "slimmed")
         utils.print_model_info_as_table([before, after], outcome.report.seconds)
     if target is not None:

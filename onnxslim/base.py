@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from onnxslim.errors import MissingData, PassError
-from onnxslim.ir import Array, Model, Node, Tensor
+from onnxslim.ir import Array, Graph, Index, Model, Node, Tensor
 
 if TYPE_CHECKING:
     from onnxslim.data import Calibration
@@ -23,12 +23,38 @@ Evaluate = Callable[[Model, Sequence[Node], Sequence[Tensor]], "dict[Tensor, Arr
 """Runs nodes whose inputs are all constants; see `Context.evaluate`."""
 
 
+_T = TypeVar("_T")
+
+
 class Effect(enum.IntEnum):
     """How far the outputs of the model may move; a pipeline has the largest of its passes."""
 
     EXACT = 0  # bit for bit: dropping, deduplicating
     ROUNDING = 1  # the same function, other rounding: fusing, folding
     LOSSY = 2  # another function, judged by a budget
+
+
+class Memory:
+    """What was found out about one model, until it changes."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._model: Model | None = None
+        self._found: dict[Callable[[Model], object], object] = {}
+
+    def recall(self, model: Model, compute: Callable[[Model], _T]) -> _T:
+        """Return what *compute* finds in *model*, computed once until `forget`."""
+        if model is not self._model:
+            self.forget()
+            self._model = model
+        if compute not in self._found:
+            self._found[compute] = compute(model)
+        return self._found[compute]  # type: ignore[return-value]
+
+    def forget(self) -> None:
+        """Drop everything, because the model changed."""
+        self._model = None
+        self._found.clear()
 
 
 @dataclass
@@ -43,6 +69,7 @@ class Context:
     """The same, one entry a match: the node and the reason."""
     infer: Callable[[Model], Facts] | None = None
     run: Evaluate | None = None
+    memory: Memory = field(default_factory=Memory)
     _facts: Facts | None = None
 
     def decline(self, node: Node, reason: str) -> None:
@@ -59,8 +86,23 @@ class Context:
         return self._facts
 
     def forget(self) -> None:
-        """Drop the shape facts, because the model changed."""
+        """Drop the shape facts and all else that is remembered, because the model changed."""
         self._facts = None
+        self.memory.forget()
+
+    def once(self, model: Model, compute: Callable[[Model], _T]) -> _T:
+        """Return what *compute* finds in *model*, shared by passes while nothing changes.
+
+        Ask before changing anything, and do not change what is returned.
+        """
+        return self.memory.recall(model, compute)
+
+    def find(self, model: Model, operators: Collection[str]) -> list[tuple[Graph, list[Node]]]:
+        """Return the nodes of *operators* by graph, in order; graphs without any are left out.
+
+        This takes time in proportion to what is found. Ask before changing anything.
+        """
+        return self.once(model, Index).find(operators)
 
     def evaluate(
         self, model: Model, nodes: Sequence[Node], wanted: Sequence[Tensor]

@@ -239,8 +239,17 @@ def _match_node(
     takes_rest = bool(pattern.operands) and isinstance(pattern.operands[-1], Rest)
     if len(node.inputs) > len(pattern.operands) and not takes_rest:
         return
+    inputs = list(node.inputs)
     for operands in pattern.orders():
-        yield from _match_operands(operands, list(node.inputs), tensors, [*nodes, node])
+        if all(map(_may_fit, operands, inputs)):
+            yield from _match_operands(operands, inputs, tensors, [*nodes, node])
+
+
+def _may_fit(pattern: Pattern, tensor: Tensor) -> bool:
+    """Say, at a glance, whether *tensor* is of the kind that *pattern* wants."""
+    if isinstance(pattern, Op):
+        return bool(tensor.inputs) and tensor.inputs[0].operator in pattern.types
+    return isinstance(tensor, Constant) or not isinstance(pattern, Const)
 
 
 def _match_operands(
@@ -271,21 +280,21 @@ def _match_operands(
 def _match_tensor(
     pattern: Pattern, tensor: Tensor, tensors: dict[str, Any], nodes: list[Node]
 ) -> Iterator[_State]:
-    match pattern:
-        case Op():
-            node = producer(tensor)
-            if node is not None and tensor is node.outputs[0]:
-                yield from _match_node(pattern, node, tensors, nodes)
-        case Either(choices):
-            for choice in choices:
-                yield from _match_tensor(choice, tensor, tensors, nodes)
-        case Const(name, value):
-            if isinstance(tensor, Constant) and (value is None or is_all(tensor, value)):
-                yield from _bind(name, tensor, tensors, nodes)
-        case Var(name):
-            yield from _bind(name, tensor, tensors, nodes)
-        case _:
-            raise PatternError("opt() and rest() mark operands, they cannot be nested")
+    if isinstance(pattern, Op):
+        node = producer(tensor)
+        if node is not None and tensor is node.outputs[0]:
+            yield from _match_node(pattern, node, tensors, nodes)
+    elif isinstance(pattern, Const):
+        value = pattern.value
+        if isinstance(tensor, Constant) and (value is None or is_all(tensor, value)):
+            yield from _bind(pattern.name, tensor, tensors, nodes)
+    elif isinstance(pattern, Var):
+        yield from _bind(pattern.name, tensor, tensors, nodes)
+    elif isinstance(pattern, Either):
+        for choice in pattern.choices:
+            yield from _match_tensor(choice, tensor, tensors, nodes)
+    else:
+        raise PatternError("opt() and rest() mark operands, they cannot be nested")
 
 
 def _bind(
@@ -306,11 +315,14 @@ def is_all(tensor: Constant, value: float) -> bool:
         return False
     values: Array = tensor.values
     first = values.reshape(-1)[0]
-    if not (values == first).all():
-        return False
+    return _means(first, value) and bool((values == first).all())
+
+
+def _means(first: Any, value: float) -> bool:
+    """Say whether an element is *value*, to within its type's rounding."""
     if float(np.float32(value)) == value:
         return float(first) == value
-    precision = {"bfloat16": 4e-3, "float16": 1e-3}.get(values.dtype.name, 5e-7)
+    precision = {"bfloat16": 4e-3, "float16": 1e-3}.get(first.dtype.name, 5e-7)
     return abs(float(first) - value) <= precision * abs(value)
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from onnxslim import cost, runtime, shapes
-from onnxslim.base import Context, Effect, Pass
+from onnxslim.base import Context, Effect, Memory, Pass
 from onnxslim.cost import Stats
 from onnxslim.data import Calibration
 from onnxslim.errors import BrokenModel, MissingData, OnnxslimError
-from onnxslim.ir import Model
+from onnxslim.ir import Model, collect_young, no_collection
 from onnxslim.shapes import Facts
 from onnxslim.validate import Difference, Reference, check_structure
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 Check = Literal["each", "end", "off"]
 _IN_MEMORY = 1 << 26
-"""Models up to this many bytes are handed to onnxruntime as bytes, larger ones as files."""
+"""Models of fewer bytes are handed to onnxruntime as bytes, larger ones as files."""
 
 
 class Progress(Protocol):
@@ -130,8 +130,9 @@ def _version(name: str) -> str:
 @contextmanager
 def _source(model: Model) -> Iterator[runtime.Source]:
     """Lend the model to onnxruntime: as bytes, or as a temporary file where it is large."""
-    if model.size() <= _IN_MEMORY:
-        yield model.to_bytes()
+    content = model.small_bytes(_IN_MEMORY)
+    if content is not None:
+        yield content
         return
     with tempfile.TemporaryDirectory(prefix="onnxslim-", dir=_same_disk(model)) as folder:
         path = model.lend(Path(folder))
@@ -206,6 +207,7 @@ class _Run:
         self.facts: tuple[Model, Facts] | None = None
         self.asked = False
         """Whether a pass of this round has seen `facts`, so that they stay until its end."""
+        self.memory = Memory()
         self.reference: Reference | None = None
 
     def __call__(self) -> tuple[Model, Report]:
@@ -235,7 +237,8 @@ class _Run:
     def _unchecked(self, source: runtime.Source, current: Model) -> Model:
         """Run all passes on *current*; on a crash start over, checking each."""
         try:
-            self._rounds(lambda tally: self._apply(tally, current))
+            with no_collection():
+                self._rounds(lambda tally: self._apply(tally, current))
         except _Guilty as guilty:
             logger.info("%s; starting over, checking each pass", guilty)
             return self._checked(source, self._copy())
@@ -281,11 +284,15 @@ class _Run:
             if reason is not None:
                 tally.skip(reason)
                 return 0
-        context = Context(self.data, self.pipeline.seed, infer=self._lend, run=runtime.evaluate)
+        context = Context(
+            self.data, self.pipeline.seed,
+            infer=self._lend, run=runtime.evaluate, memory=self.memory,
+        )  # fmt: skip
         start = time.perf_counter()
         try:
             changes = step.apply(model, context)
             if changes:
+                self.memory.forget()
                 model.compact()
                 model.sort()
         except OnnxslimError as error:
@@ -293,6 +300,7 @@ class _Run:
         except Exception as error:
             logger.debug("%s crashed", step.name, exc_info=True)
             raise _Guilty(f"{step.name} crashed: {type(error).__name__}: {error}") from error
+        collect_young()
         tally.add(changes, time.perf_counter() - start, context)
         if changes and (step.effect is Effect.LOSSY or not self.asked):
             self.facts = None

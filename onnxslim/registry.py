@@ -101,7 +101,7 @@ def _pass(name: str, text: str) -> Pass:
         raise SpecError(f"no pass is called {name!r}{_hint(name, [*kinds, *RECIPES])}")
     kind = kinds[name]
     try:
-        return kind(**_options(kind, text))
+        return kind(**_options(kind, text)) if text.strip() else kind()
     except ValueError as error:
         raise SpecError(f"{name}: {error}") from error
 

@@ -8,7 +8,7 @@ of what nobody needs any more, and decline, with a reason, what they must not do
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -103,11 +103,16 @@ class RewritePass(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once, last node first."""
-        pinned = model.pinned()
-        return sum(
-            _Sweep(self, graph, model.names, pinned, context).run()
-            for graph in list(model.graphs())
+        found = context.find(model, self.pattern.types)
+        if not found:
+            return 0
+        pinned = context.once(model, Model.pinned)
+        changes = sum(
+            _Sweep(self, graph, model.names, pinned, context).run(nodes) for graph, nodes in found
         )
+        if changes:
+            context.memory.forget()
+        return changes
 
 
 class _Sweep:
@@ -125,9 +130,9 @@ class _Sweep:
         self.pinned, self.context = pinned, context
         self.made: dict[Node, list[Node]] = {}  # by the node they take the place of
 
-    def run(self) -> int:
-        for root in reversed(self.graph.nodes):
-            if root.erased or root.operator not in self.step.pattern.types:
+    def run(self, roots: Sequence[Node]) -> int:
+        for root in reversed(roots):
+            if root.erased:
                 continue
             found = match(self.step.pattern, root, self.pinned)
             if found is not None:
@@ -235,15 +240,19 @@ class BypassPass(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once, first node first."""
-        if not any(node.operator in self.rules for node in model.nodes()):
+        found = context.find(model, self.rules)
+        if not found:
             return 0
-        facts, pinned, changes = context.facts(model), model.pinned(), 0
-        for graph in list(model.graphs()):
-            for node in graph.nodes:
-                rule = self.rules.get(node.operator)
-                if rule is not None and not node.erased:
-                    changes += self._try(rule, Site(node, graph, facts, pinned), context)
+        facts, pinned = context.facts(model), context.once(model, Model.pinned)
+        changes = 0
+        for graph, nodes in found:
+            for node in nodes:
+                if not node.erased:
+                    site = Site(node, graph, facts, pinned)
+                    changes += self._try(self.rules[node.operator], site, context)
             graph.compact()
+        if changes:
+            context.memory.forget()
         return changes
 
     def _try(self, rule: Rule, site: Site, context: Context) -> bool:

@@ -46,7 +46,7 @@ class Session:
     def __init__(self, source: Source, optimize: bool, threads: int = 1) -> None:
         """Load *source*, with all of onnxruntime's optimizations or none. Raises CannotRun."""
         self._source = source
-        options = _options(optimize, threads, _weight(source) >= _LARGE)
+        options = _options(optimize, threads, _is_large(source))
         model = source if isinstance(source, bytes) else str(source)
         providers = ["CPUExecutionProvider"]
         self._session = self._attempt(
@@ -94,16 +94,17 @@ def _options(optimize: bool, threads: int, save_memory: bool) -> ort.SessionOpti
     return options
 
 
-def _weight(source: Source) -> int:
-    """Return the bytes of a model, external data included; 0 where it cannot be read."""
+def _is_large(source: Source) -> bool:
+    """Say whether a model has many bytes, external data included; False if it cannot be read."""
     if isinstance(source, bytes):
-        return len(source)
+        return len(source) >= _LARGE
     try:
-        store = weights.Store()
-        weights.read(source, store)
-        return source.stat().st_size + sum(store.external.values())
+        size, store = source.stat().st_size, weights.Store()
+        if size < _LARGE:
+            weights.read(source, store)
+        return size + sum(store.external.values()) >= _LARGE
     except (ModelError, OSError):
-        return 0
+        return False
 
 
 def _to_ort(value: Any, declared: str) -> ort.OrtValue:
@@ -154,8 +155,15 @@ def _reason(error: Exception, source: Source) -> str:
 @functools.cache
 def limits() -> tuple[int, int]:
     """Return the newest IR version and the newest opset that onnxruntime loads."""
-    newest_opset = next((v for v in range(60, 8, -1) if _loads(8, v)), 8)
-    return next((v for v in range(40, 8, -1) if _loads(v, 8)), 8), newest_opset
+    return _newest(lambda version: _loads(version, 8)), _newest(lambda opset: _loads(8, opset))
+
+
+def _newest(loads: Callable[[int], bool], known: int = 8, bound: int = 64) -> int:
+    """Return the last version that *loads*, between one that does and one that does not."""
+    while bound - known > 1:
+        middle = (known + bound) // 2
+        known, bound = (middle, bound) if loads(middle) else (known, middle)
+    return known
 
 
 def _loads(ir_version: int, opset: int) -> bool:

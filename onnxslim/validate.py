@@ -64,10 +64,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _interface(model: Model) -> dict[str, dict[str, onnx.TypeProto]]:
     """Return the declared types of inputs and outputs; fixed initializers are no inputs."""
-    proto, inputs = model.skeleton().graph, {tensor.name for tensor in model.graph.inputs}
+    inputs, outputs = model.interface()
     return {
-        "input": {info.name: info.type for info in proto.input if info.name in inputs},
-        "output": {info.name: info.type for info in proto.output},
+        "input": {info.name: info.type for info in inputs},
+        "output": {info.name: info.type for info in outputs},
     }
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from kit import model, operators
-from onnxslim import Calibration, Context, Effect, Model, Pass, Pipeline, opset_at_least
+from onnxslim import Calibration, Context, Effect, Model, Pass, Pipeline, opset_at_least, shapes
 from onnxslim.errors import MissingData, ModelError, PassError
+from onnxslim.ir import Node, Variable
 from onnxslim.passes.simplify.drop_identity import DropIdentity
 from onnxslim.pipeline import Check
 
@@ -425,3 +426,53 @@ def test_nodes_in_the_wrong_order_are_sorted() -> None:
     after, report = Pipeline((DropIdentity(),))(before)
     assert operators(after) == ["Relu", "Tanh"]
     assert report.validation.passed
+
+
+# What is shared between passes
+
+
+@pytest.fixture
+def inferences(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
+    """The models that shapes were inferred of."""
+    seen, infer = list[Model](), shapes.infer
+
+    def count(of: Model, trust_names: bool = False) -> shapes.Facts:
+        seen.append(of)
+        return infer(of, trust_names)
+
+    monkeypatch.setattr(shapes, "infer", count)
+    return seen
+
+
+def test_shapes_are_inferred_for_the_input_and_once_for_every_later_round(
+    inferences: list[Model],
+) -> None:
+    after, _ = Pipeline((DropIdentity(),), check="off")(chain())
+    assert operators(after) == ["Relu", "Tanh"]
+    assert len(inferences) == 2  # the first serves round 1, the second also tells the result's size
+
+
+@dataclass(frozen=True)
+class Lengthen(Edit):
+    """Put an Identity of a new tensor behind the first Relu, once."""
+
+    name = "lengthen"
+
+    def edit(self, model: Model, node: Any) -> None:
+        old = node.outputs[0]
+        made = Node("Identity", inputs=[Variable("m")], outputs=[old])
+        old.inputs.remove(node)
+        node.outputs = made.inputs
+        node.op = "Neg"
+        model.graph.nodes.insert(1, made)
+
+
+def test_facts_know_what_was_made_before_anybody_asked(inferences: list[Model]) -> None:
+    Pipeline((Lengthen(), DropIdentity()), rounds=1, check="off")(chain())
+    assert len(inferences) == 3
+
+
+def test_nodes_made_by_one_pass_are_found_by_the_next() -> None:
+    steps = (DropIdentity(), Lengthen(), DropIdentity())
+    after, _ = Pipeline(steps, rounds=1, check="off")(chain(0))
+    assert operators(after) == ["Neg", "Tanh"]

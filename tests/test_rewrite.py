@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kit import assert_declines, assert_rewrites, model, operators
-from onnxslim import Builder, Effect, Pipeline, RewritePass
+from onnxslim import Builder, Context, Effect, Pipeline, RewritePass, shapes
 from onnxslim.errors import Declined, PassError
 from onnxslim.ir import Model, Tensor
 from onnxslim.pattern import Match, const, op
@@ -346,14 +346,16 @@ def test_attributes_of_the_call_are_unknown_to_a_rule() -> None:
 
 
 def test_a_pass_alone_has_no_shape_inference() -> None:
-    from onnxslim import Context
-
     with pytest.raises(PassError, match="no shape inference"):
         bypass(Neg=_first).apply(model(CHAIN), Context())
 
 
 def test_a_pass_with_nothing_to_do_asks_for_no_shapes() -> None:
-    from onnxslim import Context
-
     made: Any = bypass(Sqrt=_first)
     assert made.apply(model(CHAIN), Context()) == 0
+
+
+def test_nodes_that_were_made_are_found_with_the_same_context() -> None:
+    before, context = model(CHAIN), Context(infer=shapes.infer)
+    DoubleNegation().apply(before, context)
+    assert bypass(Identity=_first).apply(before, context) == 1

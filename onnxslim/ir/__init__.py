@@ -1,6 +1,7 @@
 """The graph that passes rewrite; the only importer of onnx-graphsurgeon."""
 
 from onnxslim.errors import Declined
+from onnxslim.ir.garbage import collect_young, no_collection
 from onnxslim.ir.graph import (
     STANDARD_DOMAINS,
     Constant,
@@ -13,6 +14,7 @@ from onnxslim.ir.graph import (
     absent,
     constant,
 )
+from onnxslim.ir.index import Index
 from onnxslim.ir.inline import Call, Scope, absorb
 from onnxslim.ir.model import Model, Names, fix_input_shapes
 from onnxslim.ir.operators import (
@@ -42,6 +44,7 @@ __all__ = [
     "Declined",
     "Function",
     "Graph",
+    "Index",
     "Model",
     "Names",
     "Node",
@@ -51,6 +54,7 @@ __all__ = [
     "Variable",
     "absent",
     "absorb",
+    "collect_young",
     "constant",
     "constant_holds",
     "constant_node_bytes",
@@ -62,6 +66,7 @@ __all__ = [
     "is_deterministic",
     "is_inference_dropout",
     "is_used",
+    "no_collection",
     "node_bytes",
     "numpy_type",
     "producer",

@@ -13,6 +13,7 @@ output of a Constant node (``inputs`` holds that node). Initializers that the ca
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -114,7 +115,7 @@ class Constant(_Identity, gs.Constant):
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def to_variable(self, dtype: Any = None, shape: Any = ()) -> Variable:
         """Turn this tensor into a variable in place."""

@@ -85,16 +85,25 @@ class Model:
         """Export without large weights: structure, types and small constants."""
         return serde.Exporter(self._shell, self.store).run(self.graph, self.functions)
 
+    def interface(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+        """Return the declarations of inputs, without fixed initializers, and of outputs."""
+        return serde.interface(self.graph)
+
     def proto(self) -> onnx.ModelProto:
         """Export to a complete ``ModelProto``."""
         return weights.filled(self.skeleton(), self.store)
 
     def to_bytes(self) -> bytes:
         """Serialise in single-file form; raises ModelError beyond protobuf's 2 GiB."""
-        pieces = weights.pieces(self.skeleton(), self.store)
-        if sum(map(len, pieces)) >= weights.LARGEST_FILE:
+        content = self.small_bytes(weights.LARGEST_FILE)
+        if content is None:
             raise ModelError("the model is over 2 GiB; save it to a file instead")
-        return b"".join(map(wire.view, pieces))
+        return content
+
+    def small_bytes(self, limit: int) -> bytes | None:
+        """Serialise in single-file form; None where that takes *limit* bytes or more."""
+        pieces = weights.pieces(self.skeleton(), self.store)
+        return b"".join(map(wire.view, pieces)) if sum(map(len, pieces)) < limit else None
 
     def save(self, path: str | os.PathLike[str], external: bool | None = None) -> None:
         """Write to *path* atomically; *external* moves weights to ``NAME.data`` beside it.

@@ -7,8 +7,6 @@ exported by the graph that declared it, and by nobody else.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,6 +19,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoPro
 from onnxslim.errors import ModelError
 from onnxslim.ir import graph as g
 from onnxslim.ir import weights, wire
+from onnxslim.ir.garbage import no_collection
 from onnxslim.ir.graph import Constant, Function, Graph, Node, Opaque, Tensor, Variable
 from onnxslim.ir.operators import constant_holds
 from onnxslim.ir.surgery import walk
@@ -38,18 +37,6 @@ _CONSTANT_FIELDS = {
     "value_ints": (AttributeProto.INTS, np.int64),
 }
 """What a Constant node may say its value in, that can be read here and now."""
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from walking a graph that is being built."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _shell(message: Any, without: tuple[str, ...]) -> Any:
@@ -91,7 +78,7 @@ class Importer:
 
     def run(self) -> tuple[Graph, list[Function], ModelProto]:
         """Return the main graph, the local functions and what else the model says."""
-        with _no_collection():
+        with no_collection():
             opsets = {o.domain: o.version for o in self.model.opset_import}
             main = self.graph(self.model.graph, opsets, lambda _: None)
             functions = [self.function(proto) for proto in self.model.functions]
@@ -301,7 +288,7 @@ class Exporter:
         """Return the model; its large weights are marks that *store* resolves."""
         model = ModelProto()
         model.CopyFrom(self.shell)
-        with _no_collection():
+        with no_collection():
             self.made = _undeclared_constants(main, functions)
             self.bound = {
                 constant
@@ -347,19 +334,8 @@ class Exporter:
         proto.initializer.extend(self.tensor(constant) for constant in made)
 
     def _interface(self, graph: Graph, proto: GraphProto) -> None:
-        waiting = dict.fromkeys(graph.inputs)
-        for tensor in graph.input_order:
-            if isinstance(tensor, Constant):
-                if is_live(tensor) and tensor.value_info is not None:
-                    proto.input.append(tensor.value_info)
-            elif tensor in waiting:
-                del waiting[tensor]
-                proto.input.append(value_info(tensor))
-        proto.input.extend(value_info(tensor) for tensor in waiting)
-        for tensor, info in itertools.zip_longest(graph.outputs, graph.output_info):
-            if tensor is not None:
-                keep = info is not None and info.name == tensor.name and not _retyped(tensor)
-                proto.output.append(info if keep else value_info(tensor))
+        proto.input.extend(_input_info(graph))
+        proto.output.extend(_output_info(graph))
 
     def _value_info(self, graph: Graph, proto: Any) -> None:
         """Declare types: those of the file in their order, then those that passes added."""
@@ -556,6 +532,31 @@ def value_info(tensor: Tensor) -> ValueInfoProto:
     if tensor.dtype is None:
         return ValueInfoProto(name=tensor.name)
     return helper.make_tensor_value_info(tensor.name, weights.elem_type(tensor.dtype), tensor.shape)
+
+
+def _input_info(graph: Graph) -> Iterator[ValueInfoProto]:
+    waiting = dict.fromkeys(graph.inputs)
+    for tensor in graph.input_order:
+        if isinstance(tensor, Constant):
+            if is_live(tensor) and tensor.value_info is not None:
+                yield tensor.value_info
+        elif tensor in waiting:
+            del waiting[tensor]
+            yield value_info(tensor)
+    yield from map(value_info, waiting)
+
+
+def _output_info(graph: Graph) -> Iterator[ValueInfoProto]:
+    for tensor, info in itertools.zip_longest(graph.outputs, graph.output_info):
+        if tensor is not None:
+            keep = info is not None and info.name == tensor.name and not _retyped(tensor)
+            yield info if keep else value_info(tensor)
+
+
+def interface(graph: Graph) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]:
+    """Return the declarations of inputs, without fixed initializers, and of outputs."""
+    names = {tensor.name for tensor in graph.inputs}
+    return [i for i in _input_info(graph) if i.name in names], list(_output_info(graph))
 
 
 def _undeclared_constants(main: Graph, functions: list[Function]) -> dict[Graph, list[Constant]]:

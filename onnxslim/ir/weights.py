@@ -35,6 +35,8 @@ Array = npt.NDArray[Any]
 SPOOL_FROM = 1 << 20
 """Arrays of at least this many bytes that a pass makes are kept in a temporary file."""
 _SPOOL_SIZE = 1 << 30
+_CHUNK = 1 << 24
+"""So many bytes of mapped files are held in memory while they are written."""
 LARGEST_FILE = 2**31 - 2**20
 """Protobuf messages end at 2 GiB; a larger model needs external data."""
 _ALIGNMENT, _ALIGN_FROM = 64, 1 << 16
@@ -107,6 +109,18 @@ class Store:
         for _, mapped in self.files:
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+    def stream(self, content: Iterable[bytes | memoryview | Buffer]) -> Iterator[memoryview]:
+        """Yield the bytes of *content*, and give back the memory of mapped files on the way."""
+        passed = 0
+        for piece in map(wire.view, content):
+            for start in range(0, len(piece), _CHUNK):
+                part = piece[start : start + _CHUNK]
+                yield part
+                passed += len(part)
+                if passed >= _CHUNK:
+                    passed = 0
+                    self.forget_pages()
 
     def tensor_bytes(self, tensor: TensorProto) -> Buffer:
         """Return the raw bytes of *tensor*, lifted or not."""
@@ -431,7 +445,7 @@ def write(skeleton: ModelProto, store: Store, path: Path, external: bool | None 
             external = size(skeleton, store) >= LARGEST_FILE
         kept = _write_external(skeleton, store, path) if external else None
         if kept is None:
-            replace(path, pieces(skeleton, store))
+            replace(path, store.stream(pieces(skeleton, store)))
         for stale in old_data - {kept}:
             with contextlib.suppress(OSError):
                 stale.unlink()
@@ -439,13 +453,13 @@ def write(skeleton: ModelProto, store: Store, path: Path, external: bool | None 
         raise OutputError(f"{path} cannot be written: {_reason(error)}") from error
 
 
-def replace(path: Path, content: Iterable[bytes | memoryview | Buffer]) -> None:
+def replace(path: Path, content: Iterable[bytes | memoryview]) -> None:
     """Write *content* to a temporary file beside *path*, then rename it over *path*."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb", buffering=1 << 20) as file:
             for piece in content:
-                file.write(wire.view(piece))
+                file.write(piece)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -461,7 +475,8 @@ def replace_file(path: Path, original: Path) -> None:
     if path.exists() and path.samefile(original):
         return
     try:
-        replace(path, [_mapped(original)])
+        store = Store()
+        replace(path, store.stream([_mapped(original, store)]))
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -520,27 +535,31 @@ def _write_external(skeleton: ModelProto, store: Store, path: Path) -> Path:
         content += (b"\0" * padding, buffer)
         buffers.append((tensor, offset + padding))
         offset += padding + len(buffer)
-    target = _data_file(path, content)
+    target = _data_file(path, content, store)
     for tensor, at in buffers:
         _point(tensor, target.name, at, len(store.tensor_bytes(tensor)))
-    replace(target, content)
     replace(path, [skeleton.SerializeToString(deterministic=True)])
     return target
 
 
-def _data_file(path: Path, content: list[bytes | Buffer]) -> Path:
-    """Choose a data file that no model can be using, or that holds *content* already."""
-    plain_name = path.with_name(f"{path.name}.data")
-    if not plain_name.exists():
-        return plain_name
-    wanted = hashlib.sha256()
-    for piece in content:
-        wanted.update(wire.view(piece))
-    with plain_name.open("rb") as file:
-        present = hashlib.file_digest(file, "sha256")
-    if wanted.digest() == present.digest():
-        return plain_name
-    return path.with_name(f"{path.name}.{wanted.hexdigest()[:8]}.data")
+def _data_file(path: Path, content: list[bytes | Buffer], store: Store) -> Path:
+    """Write *content* to a data file that no model can be using, unless it is there already."""
+    target = path.with_name(f"{path.name}.data")
+    if target.exists():
+        if _holds(target, store.stream(content)):
+            return target
+        digest = hashlib.sha256()
+        for part in store.stream(content):
+            digest.update(part)
+        target = path.with_name(f"{path.name}.{digest.hexdigest()[:8]}.data")
+    replace(target, store.stream(content))
+    return target
+
+
+def _holds(path: Path, content: Iterable[memoryview]) -> bool:
+    """Say whether the file at *path* holds *content* and nothing else."""
+    with path.open("rb") as file:
+        return all(file.read(len(part)) == bytes(part) for part in content) and not file.read(1)
 
 
 def _data_files_of(path: Path) -> set[Path]:

@@ -93,7 +93,7 @@ class Engine:
         known = self._inferred.types.get(tensor)
         if known is None or known.shape is None or not known.elem_type:
             return not tensor.name
-        return all(isinstance(dim, int) for dim in known.shape)
+        return _is_static(known.shape)
 
     def _shapes(self, site: Site, rule: dims.Rule | None) -> Sequence[Loose | None]:
         """Ask the rule for the shapes of the outputs, else ONNX; add element types it missed."""
@@ -148,12 +148,14 @@ class Engine:
         shape = known.shape
         if said is None and shape is None:
             return
+        if shape is not None and _is_static(shape):
+            self.known.dims[tensor] = shape  # type: ignore[assignment]
+            return
         if said is None or (shape is not None and len(shape) != len(said)):
             said = [None] * len(shape or ())
         pairs = zip(shape or [None] * len(said), said, strict=True)
         self.known.dims[tensor] = tuple(self._dimension(dim, found) for dim, found in pairs)
-        if shape is None or any(not isinstance(dim, int) for dim in shape):
-            self._sharper.add(tensor)
+        self._sharper.add(tensor)
 
     def _dimension(self, dim: Dim, said: Expr | None) -> Expr:
         if isinstance(dim, int):
@@ -254,6 +256,10 @@ class Engine:
             return None
         said = (inferred.dimension(dim) for dim in found.tensor_type.shape.dim)
         return [self._spelled.get(dim) if isinstance(dim, str) else dim for dim in said]
+
+
+def _is_static(shape: Sequence[Dim]) -> bool:
+    return all(isinstance(dim, int) for dim in shape)
 
 
 def _common(shapes: Sequence[Shape | None]) -> Loose | None:

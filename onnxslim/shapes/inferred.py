@@ -97,14 +97,15 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
         _drop_overridable(main)
     if not trust_names:
         _rename_apart(main)
-    if any(graph is not main for graph in _graphs(model)):
+    graphs = list(_graphs(model))
+    if len(graphs) > 1:
         _rename_shadows(main, frozenset(), {}, itertools.count())
     for info in main.input:
         _forget_unsure_dimensions(info.type)
     for function in model.functions:
         del function.value_info[:]
         _sort_squeezed(function.node)
-    for graph in _graphs(model):
+    for graph in graphs:
         del graph.value_info[:]
         _sort_squeezed(graph.node)
         for info in graph.output if graph is main else (*graph.input, *graph.output):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Context, Effect, Pass
-from onnxslim.ir import Constant, Model, Tensor
+from onnxslim.ir import Constant, Index, Model, Tensor
 from onnxslim.pattern import Match, Op, Operand, Pattern, op
 from onnxslim.rewrite import Builder, RewritePass
 from onnxslim.shapes import Facts
@@ -24,7 +24,7 @@ class FormsPass(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once for every form that the operators of the model allow."""
-        present = {node.operator for node in model.nodes()}
+        present = context.once(model, Index).operators
         changes = 0
         for pattern, build in self.forms:
             if all(present.intersection(types) for types in _needed(pattern)):

@@ -25,9 +25,10 @@ class FoldGemmFactors(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every node once."""
-        pinned, changes = model.pinned(), 0
-        for node in model.nodes():
-            if node.operator == "Gemm" and not ir.has_parameters(node):
+        pinned, changes = context.once(model, Model.pinned), 0
+        gemms = (node for _, nodes in context.find(model, ("Gemm",)) for node in nodes)
+        for node in gemms:
+            if not ir.has_parameters(node):
                 try:
                     changes += _fold(model, node, "alpha", (1, 0), pinned)
                     changes += _fold(model, node, "beta", (2,), pinned)

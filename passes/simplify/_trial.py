@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from onnxslim import ir
 from onnxslim.base import Context, Pass
 from onnxslim.errors import Declined
-from onnxslim.ir import Array, Constant, Function, Graph, Model, Node, Tensor
+from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
 from onnxslim.passes.simplify._cone import cone, cone_bytes
 from onnxslim.rewrite import Builder, Site
 
@@ -74,25 +74,26 @@ class TrialPass(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once, first node first."""
-        if not any(node.operator in self.rules for node in model.nodes()):
+        found = context.find(model, self.rules)
+        if not found:
             return 0
+        pinned, pool = context.once(model, Model.pinned), dict(context.once(model, _pool))
+        bodies = {graph for body in model.functions for graph in ir.walk(body)}
         context.facts(model)
-        pinned, pool = model.pinned(), _pool(model.graph)
         changes = 0
-        for root in (model.graph, *model.functions):
-            inline = model.ir_version < 4 or isinstance(root, Function)
-            for graph in list(ir.walk(root)):
-                usable = pool if graph is model.graph else {}
-                sweep = _Sweep(self.rules, graph, inline, usable, model, pinned, context)
-                changes += sweep.run()
+        for graph, nodes in found:
+            inline = model.ir_version < 4 or graph in bodies
+            usable = pool if graph is model.graph else {}
+            sweep = _Sweep(self.rules, graph, inline, usable, model, pinned, context)
+            changes += sweep.run(nodes)
         if changes:
-            model.sort()
+            context.memory.forget()
         return changes
 
 
-def _pool(graph: Graph) -> Pool:
+def _pool(model: Model) -> Pool:
     pool: Pool = {}
-    for node in graph.nodes:
+    for node in model.graph.nodes:
         for tensor in node.inputs:
             if isinstance(tensor, Constant) and not tensor.inputs:
                 _remember(pool, tensor)
@@ -122,12 +123,11 @@ class _Sweep:
     pinned: frozenset[int]
     context: Context
 
-    def run(self) -> int:
+    def run(self, nodes: Sequence[Node]) -> int:
         made: dict[Node, list[Node]] = {}
-        for node in self.graph.nodes:
-            rule = self.rules.get(node.operator)
-            if rule is not None and not node.erased and not ir.has_parameters(node):
-                new = self._try(node, rule)
+        for node in nodes:
+            if not node.erased and not ir.has_parameters(node):
+                new = self._try(node, self.rules[node.operator])
                 if new is not None:
                     made[node] = new.nodes
         if made:

@@ -38,7 +38,8 @@ def neutral(value: float | bool, either_side: bool) -> Rule:
 def _is(tensor: Tensor, value: float | bool) -> bool:
     if not isinstance(tensor, Constant) or not tensor.size or tensor.dtype.kind == "O":
         return False
-    return bool((tensor.values == np.asarray(value, tensor.dtype)).all())
+    values, sought = tensor.values, np.asarray(value, tensor.dtype)
+    return bool(values.flat[0] == sought and (values == sought).all())
 
 
 def _keeps_shape(facts: Facts, x: Tensor, other: Constant | Tensor) -> bool:

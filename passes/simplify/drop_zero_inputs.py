@@ -43,12 +43,11 @@ class DropZeroInputs(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once."""
-        pinned, changes = model.pinned(), 0
-        for graph in list(model.graphs()):
-            for node in graph.nodes:
+        pinned, changes = context.once(model, Model.pinned), 0
+        for graph, nodes in context.find(model, _SLOTS):
+            for node in nodes:
                 if not node.erased and graph.version >= _SINCE.get(node.operator, 1):
-                    for slot in _SLOTS.get(node.operator, ()):
-                        changes += _drop(node, slot, pinned)
+                    changes += sum(_drop(node, slot, pinned) for slot in _SLOTS[node.operator])
             graph.compact()
         return changes
 

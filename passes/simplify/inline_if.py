@@ -22,7 +22,7 @@ class InlineIf(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once, outermost first."""
-        if not any(node.operator == "If" for node in model.nodes()):
+        if not context.find(model, ("If",)):
             return 0
         facts, changes = context.facts(model), 0
         for root in (model.graph, *model.functions):

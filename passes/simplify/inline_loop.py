@@ -30,7 +30,7 @@ class InlineLoop(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once, outermost first."""
-        if not any(node.operator == "Loop" for node in model.nodes()):
+        if not context.find(model, ("Loop",)):
             return 0
         facts, changes = context.facts(model), 0
         for root in (model.graph, *model.functions):

@@ -44,7 +44,7 @@ class SimplifyShapeInputs(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Look at every computed shape and at all that read it."""
-        if not any(node.operator in _RULES for node in model.nodes()):
+        if not context.find(model, _RULES):
             return 0
         facts, pinned, changes = context.facts(model), model.pinned(), 0
         found: dict[Tensor, list[_Use]] = {}

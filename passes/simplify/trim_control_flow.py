@@ -22,10 +22,10 @@ class TrimControlFlow(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once, outermost first."""
-        pinned, changes = model.pinned(), 0
-        for graph in list(model.graphs()):
-            for node in graph.nodes:
-                if not node.erased and node.operator in ("If", "Loop"):
+        pinned, changes = context.once(model, Model.pinned), 0
+        for _, nodes in context.find(model, ("If", "Loop")):
+            for node in nodes:
+                if not node.erased:
                     changes += (_trim_if if node.operator == "If" else _trim_loop)(node, pinned)
         return changes
 

@@ -30,7 +30,7 @@ class UnpackSequences(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once, first node first."""
-        if not any(node.operator in _RULES for node in model.nodes()):
+        if not context.find(model, _RULES):
             return 0
         facts, pinned = context.facts(model), model.pinned()
         return sum(

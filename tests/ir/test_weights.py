@@ -253,6 +253,40 @@ def test_weights_go_out_on_request(tmp_path: Path) -> None:
     assert Model.load(path).to_bytes() == proto.SerializeToString(deterministic=True)
 
 
+def test_writing_the_same_weights_again_leaves_their_file_alone(tmp_path: Path) -> None:
+    proto, data = ir_features.large_everywhere(), tmp_path / "m.onnx.data"
+    Model.from_proto(proto).save(tmp_path / "m.onnx", external=True)
+    before = data.stat()
+    Model.from_proto(proto).save(tmp_path / "m.onnx", external=True)
+    assert (data.stat().st_ino, data.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("change", [b"", b"more", b"less"])
+def test_a_file_of_other_bytes_is_not_taken_for_the_weights(tmp_path: Path, change: bytes) -> None:
+    proto, data = ir_features.large_everywhere(), tmp_path / "m.onnx.data"
+    Model.from_proto(proto).save(tmp_path / "m.onnx", external=True)
+    content = data.read_bytes()
+    other = {b"": b"\xff" + content[1:], b"more": content + b"\0", b"less": content[:-1]}[change]
+    data.write_bytes(other)
+    Model.from_proto(proto).save(tmp_path / "m.onnx", external=True)
+    bare = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    (location,) = {t.external_data[0].value for t in weights.tensors(bare) if t.external_data}
+    assert (tmp_path / location).read_bytes() == content
+
+
+def test_streaming_cuts_large_weights_and_gives_their_memory_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, given_back = weights.Store(), list[int]()
+    monkeypatch.setattr(weights, "_CHUNK", 8)
+    monkeypatch.setattr(store, "forget_pages", lambda: given_back.append(1))
+    content: list[bytes | wire.Buffer] = [b"12345", np.arange(20, dtype=np.uint8), b""]
+    parts = list(store.stream(content))
+    assert b"".join(parts) == b"12345" + bytes(range(20))
+    assert max(map(len, parts)) == 8
+    assert len(given_back) == 2
+
+
 def test_small_tensors_stay_inside_and_large_ones_are_aligned(tmp_path: Path) -> None:
     tensors = [ir_features.floats(f"w{n}", n) for n in (1, 301, 20_001, 255, 30_000)]
     path = tmp_path / "m.onnx"
