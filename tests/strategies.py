@@ -1167,6 +1167,35 @@ def _looked_up(d: Drawing, x: Value) -> Value:
     return d.node("Add", [x, total], x.shape)
 
 
+def _counted(d: Drawing, x: Value) -> Value:
+    """All elements, gathered by indices that count through them, or not quite."""
+    axis = d.choose((0, 1))
+    shape = d.node("Shape", [x], (len(x.shape),), INT, exact=True)
+    size = d.node("Gather", [shape, d.constant(axis, INT)], (), INT, exact=True, axis=0)
+    first, last = d.constant(0, INT), size
+    if d.flip():
+        first, last = d.constant(1, INT), d.node("Add", [size, d.constant(1, INT)], (), INT)
+    index = d.node("Range", [first, last, d.constant(1, INT)], x.shape[axis : axis + 1], INT)
+    if first is not last and d.flip():
+        index = d.node("Sub", [index, first], index.shape, INT)
+    else:
+        index = d.node("Mod", [index, size], index.shape, INT)
+    return d.node("Gather", [x, index], x.shape, exact=True, axis=axis)
+
+
+def _resized(d: Drawing, x: Value) -> Value:
+    """Sizes that are squeezed out of a shape, added, and used in a shape."""
+    wide = _width(x)
+    shape = d.node("Shape", [x], (len(x.shape),), INT, exact=True)
+    one = cut(d, shape, 0, 1, 2)
+    scalar = d.versioned(13, "Squeeze", one, "axes", [0], ())
+    total = d.node("Mul", [scalar, d.constant(2, INT)], (), INT)
+    total = d.node("Sub", [total, d.constant(wide, INT)], (), INT)
+    size = d.versioned(13, "Unsqueeze", total, "axes", [0], (1,))
+    target = d.node("Concat", [size, d.ints(-1)], (2,), INT, axis=0)
+    return d.node("Reshape", [x, target], (wide, "rest"), exact=True)
+
+
 PAIRS: list[tuple[int, Step]] = [
     (8, _clamped),
     (7, _shifted),
@@ -1199,6 +1228,8 @@ PAIRS: list[tuple[int, Step]] = [
     (15, _alike),
     (8, _reshaped),
     (7, _looked_up),
+    (11, _counted),
+    (8, _resized),
 ]
 
 
