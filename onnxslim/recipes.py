@@ -19,9 +19,10 @@ RECIPES = MappingProxyType(
             "compose-instance-norm,compose-gelu,compose-activations,compose-softmax,"
             "compose-prelu,merge-casts,simplify-logic,drop-idempotent,merge-bounds,"
             "merge-variadic,simplify-arithmetic,lift-scalars,merge-scalars,fold-scales,"
-            "drop-expands,merge-slices,split-slices,merge-concats,merge-gathers,merge-reduces,"
-            "cancel-transposes,cancel-reshapes,merge-reshapes,merge-transposes,merge-gather-moves,"
-            "merge-quantize"
+            "fold-part-scales,"
+            "drop-expands,merge-slices,split-slices,split-gathers,merge-concats,merge-gathers,"
+            "merge-reduces,cancel-transposes,cancel-reshapes,merge-reshapes,merge-transposes,"
+            "merge-gather-moves,merge-quantize"
         ),
     }
 )

@@ -1196,6 +1196,25 @@ def _resized(d: Drawing, x: Value) -> Value:
     return d.node("Reshape", [x, target], (wide, "rest"), exact=True)
 
 
+def _queried(d: Drawing, x: Value) -> Value:
+    """One of the parts that a layer computes, scaled."""
+    x = d.inputs[0] if len(x.shape) < 3 else x
+    width, lead = _width(x, -1), x.shape[:-1]
+    y = d.node("MatMul", [x, d.noise(width, 6, scale=0.4)], (*lead, 6))
+    if d.flip():
+        y = d.node("Add", [y, d.noise(6)], y.shape)
+    axis = len(lead)
+    if d.flip():
+        part, other = split(d, y, axis, 2)
+    else:
+        sizes = [dim if isinstance(dim, int) else -1 for dim in lead]
+        y = d.node("Reshape", [y, d.ints(*sizes, 2, 3)], (*lead, 2, 3), exact=True)
+        ends = [d.constant(value, INT) for value in (0, d.choose((1, 1, -2)))]
+        part, other = (d.node("Gather", [y, end], (*lead, 3), axis=axis) for end in ends)
+    part = d.node("Mul", [_inner(d, part), d.constant(0.25)], (*lead, 3))
+    return d.node("Add", [part, other], (*lead, 3))
+
+
 PAIRS: list[tuple[int, Step]] = [
     (8, _clamped),
     (7, _shifted),
@@ -1230,6 +1249,9 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _looked_up),
     (11, _counted),
     (8, _resized),
+    (7, _queried),
+    (23, _normalized),  # RMSNormalization is rarely whole
+    (23, _normalized),
 ]
 
 

@@ -31,7 +31,8 @@ def _negated(trial: Trial, tensor: Tensor) -> Tensor | None:
     node = trial.above(tensor, "Neg", "Mul")
     if node is None or node.operator == "Neg":
         return None if node is None else node.inputs[0]
-    for x, factor in (node.inputs, node.inputs[::-1]):
+    operands: list[Tensor] = list(node.inputs)
+    for x, factor in (operands, operands[::-1]):
         value = number(factor)
         scalar = value is not None and is_scalar(value, trial.facts.rank(x))
         if scalar and isinstance(factor, Constant) and is_all(factor, -1):

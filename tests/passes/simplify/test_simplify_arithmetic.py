@@ -50,7 +50,8 @@ def test_factors(body: str, left: str) -> None:
 @pytest.mark.parametrize(
     "body",
     ["a = Mul(z, wide) y = Add(x, a)", "a = Neg(z) y = Sub(a, x)", "a = Neg(x) y = Mul(a, z)",
-     "a = Div(two, z) y = Mul(a, x)", "a = Reciprocal(z) y = Add(x, a)", "a = Reciprocal(x) y = Div(a, z)"],
+     "a = Div(two, z) y = Mul(a, x)", "a = Reciprocal(z) y = Add(x, a)",
+     "a = Reciprocal(x) y = Div(a, z)"],
 )  # fmt: skip
 def test_what_saves_nothing(body: str) -> None:
     assert_declines(formula(body), SIMPLIFY)
