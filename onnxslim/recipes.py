@@ -9,8 +9,9 @@ RECIPES = MappingProxyType(
         "lossless": (
             "inline-functions,inline-if,inline-loop,trim-control-flow,unpack-sequences,"
             "unpack-optionals,drop-dead,lift-constants,drop-identity,drop-noop-movement,"
-            "drop-noop-arithmetic,drop-zero-inputs,fold-known-values,merge-equal-values,"
-            "simplify-shape-inputs,rebuild-shape-values,lower-cast-like,fold-constants,"
+            "drop-noop-arithmetic,drop-zero-inputs,drop-ordered-gathers,fold-known-values,"
+            "merge-equal-values,simplify-shape-inputs,rebuild-shape-values,lower-cast-like,"
+            "fold-constants,"
             "merge-duplicate-initializers,merge-duplicate-nodes,fuse-conv-bn,"
             "fuse-conv-transpose-bn,fuse-gemm-bn,fuse-affine,fuse-affine-input,fuse-pad,"
             "fuse-conv-sum,fuse-conv-conv,fuse-matmul-add,fuse-matmul-matmul,"
@@ -18,10 +19,11 @@ RECIPES = MappingProxyType(
             "compose-depth-to-space,lower-einsum,compose-layer-norm,compose-rms-norm,"
             "compose-instance-norm,compose-gelu,compose-activations,compose-softmax,"
             "compose-prelu,merge-casts,simplify-logic,drop-idempotent,merge-bounds,"
-            "merge-variadic,simplify-arithmetic,merge-scalars,fold-scales,drop-expands,"
-            "merge-slices,split-slices,merge-concats,merge-gathers,merge-reduces,"
-            "cancel-transposes,cancel-reshapes,merge-reshapes,merge-transposes,merge-gather-moves,"
-            "merge-quantize"
+            "merge-variadic,simplify-arithmetic,lift-scalars,merge-scalars,fold-scales,"
+            "fold-part-scales,"
+            "drop-expands,merge-slices,split-slices,split-gathers,merge-concats,merge-gathers,"
+            "merge-reduces,cancel-transposes,cancel-reshapes,merge-reshapes,merge-transposes,"
+            "merge-gather-moves,merge-quantize"
         ),
     }
 )

@@ -1217,6 +1217,52 @@ def _branched(d: Drawing, x: Value) -> Value:
     for branch in branches[1:]:
         total = d.node("Add", [total, branch], x.shape)
     return total
+def _counted(d: Drawing, x: Value) -> Value:
+    """All elements, gathered by indices that count through them, or not quite."""
+    axis = d.choose((0, 1))
+    shape = d.node("Shape", [x], (len(x.shape),), INT, exact=True)
+    size = d.node("Gather", [shape, d.constant(axis, INT)], (), INT, exact=True, axis=0)
+    first, last = d.constant(0, INT), size
+    if d.flip():
+        first, last = d.constant(1, INT), d.node("Add", [size, d.constant(1, INT)], (), INT)
+    index = d.node("Range", [first, last, d.constant(1, INT)], x.shape[axis : axis + 1], INT)
+    if first is not last and d.flip():
+        index = d.node("Sub", [index, first], index.shape, INT)
+    else:
+        index = d.node("Mod", [index, size], index.shape, INT)
+    return d.node("Gather", [x, index], x.shape, exact=True, axis=axis)
+
+
+def _resized(d: Drawing, x: Value) -> Value:
+    """Sizes that are squeezed out of a shape, added, and used in a shape."""
+    wide = _width(x)
+    shape = d.node("Shape", [x], (len(x.shape),), INT, exact=True)
+    one = cut(d, shape, 0, 1, 2)
+    scalar = d.versioned(13, "Squeeze", one, "axes", [0], ())
+    total = d.node("Mul", [scalar, d.constant(2, INT)], (), INT)
+    total = d.node("Sub", [total, d.constant(wide, INT)], (), INT)
+    size = d.versioned(13, "Unsqueeze", total, "axes", [0], (1,))
+    target = d.node("Concat", [size, d.ints(-1)], (2,), INT, axis=0)
+    return d.node("Reshape", [x, target], (wide, "rest"), exact=True)
+
+
+def _queried(d: Drawing, x: Value) -> Value:
+    """One of the parts that a layer computes, scaled."""
+    x = d.inputs[0] if len(x.shape) < 3 else x
+    width, lead = _width(x, -1), x.shape[:-1]
+    y = d.node("MatMul", [x, d.noise(width, 6, scale=0.4)], (*lead, 6))
+    if d.flip():
+        y = d.node("Add", [y, d.noise(6)], y.shape)
+    axis = len(lead)
+    if d.flip():
+        part, other = split(d, y, axis, 2)
+    else:
+        sizes = [dim if isinstance(dim, int) else -1 for dim in lead]
+        y = d.node("Reshape", [y, d.ints(*sizes, 2, 3)], (*lead, 2, 3), exact=True)
+        ends = [d.constant(value, INT) for value in (0, d.choose((1, 1, -2)))]
+        part, other = (d.node("Gather", [y, end], (*lead, 3), axis=axis) for end in ends)
+    part = d.node("Mul", [_inner(d, part), d.constant(0.25)], (*lead, 3))
+    return d.node("Add", [part, other], (*lead, 3))
 
 
 PAIRS: list[tuple[int, Step]] = [
@@ -1255,6 +1301,11 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _convolved_twice),
     (7, _branched),
     (7, _multiplied_twice),
+    (11, _counted),
+    (8, _resized),
+    (7, _queried),
+    (23, _normalized),  # RMSNormalization is rarely whole
+    (23, _normalized),
 ]
 
 

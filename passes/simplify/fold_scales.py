@@ -14,8 +14,9 @@ import numpy as np
 
 from onnxslim.base import Effect
 from onnxslim.errors import Declined
-from onnxslim.ir import Array, Constant, Node, Tensor
-from onnxslim.passes.simplify._numbers import combine, is_scalar, number
+from onnxslim.ir import Array, Node, Tensor
+from onnxslim.passes.simplify._numbers import combine, number
+from onnxslim.passes.simplify._scale import scale_factor
 from onnxslim.passes.simplify._trial import Results, Trial, TrialPass, TrialRule
 
 _MOVES = ("Flatten", "Gather", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
@@ -26,7 +27,7 @@ _LONGEST = 12
 
 def _fold(trial: Trial) -> Results | None:
     """Scale the weights of the layer that *x* comes from instead of *x*."""
-    factor = _factor(trial)
+    factor = scale_factor(trial)
     if factor is None:
         return None
     x, scale = factor
@@ -35,22 +36,6 @@ def _fold(trial: Trial) -> Results | None:
         return None
     results = {node.outputs[0]: _scaled(trial, node, scale) for node in layers}
     return {**results, trial.out: x}
-
-
-def _factor(trial: Trial) -> tuple[Tensor, Array] | None:
-    if trial.opset < 7:
-        return None
-    a, b = trial.node.inputs
-    if trial.node.operator == "Mul" and isinstance(a, Constant):
-        a, b = b, a
-    scale = number(b)
-    if scale is None or scale.dtype.kind != "f" or not is_scalar(scale, trial.facts.rank(a)):
-        return None
-    if isinstance(a, Constant) or not np.isfinite(scale).all() or not scale.all():
-        return None
-    one = np.ones((), scale.dtype)
-    operation = np.divide if trial.node.operator == "Div" else np.multiply
-    return a, combine(operation, one, scale.reshape(()))
 
 
 def _layers(trial: Trial, tensor: Tensor) -> list[Node] | None:

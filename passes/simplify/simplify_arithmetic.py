@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from onnxslim.base import Effect
 from onnxslim.ir import Constant, Tensor, numpy_type
+from onnxslim.passes.simplify._numbers import is_scalar, number
 from onnxslim.passes.simplify._trial import Trial, TrialPass, TrialRule
 from onnxslim.pattern import is_all
 
@@ -19,18 +20,32 @@ from onnxslim.pattern import is_all
 def _add(trial: Trial) -> Tensor | None:
     """Write a + (-b) as a - b."""
     for a, b in (trial.node.inputs, trial.node.inputs[::-1]):
-        negated = trial.above(b, "Neg")
-        if negated is not None and trial.opset >= 7:
-            return trial.new.Sub(a, negated.inputs[0])
+        x = _negated(trial, b)
+        if x is not None and x is not a and trial.opset >= 7:
+            return trial.new.Sub(a, x)
+    return None
+
+
+def _negated(trial: Trial, tensor: Tensor) -> Tensor | None:
+    """Return what *tensor* is the negation of, or the product with -1."""
+    node = trial.above(tensor, "Neg", "Mul")
+    if node is None or node.operator == "Neg":
+        return None if node is None else node.inputs[0]
+    operands: list[Tensor] = list(node.inputs)
+    for x, factor in (operands, operands[::-1]):
+        value = number(factor)
+        scalar = value is not None and is_scalar(value, trial.facts.rank(x))
+        if scalar and isinstance(factor, Constant) and is_all(factor, -1):
+            return x
     return None
 
 
 def _sub(trial: Trial) -> Tensor | None:
     """Write a - (-b) as a + b."""
-    negated = trial.above(trial.node.inputs[1], "Neg")
+    negated = _negated(trial, trial.node.inputs[1])
     if negated is None or trial.opset < 7:
         return None
-    return trial.new.Add(trial.node.inputs[0], negated.inputs[0])
+    return trial.new.Add(trial.node.inputs[0], negated)
 
 
 def _neg(trial: Trial) -> Tensor | None:

@@ -78,3 +78,20 @@ def test_a_sum_with_a_matrix() -> None:
 
 def test_without_a_reshape_before() -> None:
     assert_declines(layer("m = MatMul(x, w) y = Reshape(m, back)", x="float[3, 4]"), DROP)
+
+
+def gemm(attrs: str, bias: str = ", b") -> Model:
+    return model(f"""g (float[N, 3, 2] x) => (float[] y) <float[2, 2] w = {{1, 2, 3, 4}},
+        float[2] b = {{1, 2}}, int64[2] rows = {{-1, 2}}, int64[3] back = {{-1, 3, 2}}> {{
+        r = Reshape(x, rows) m = Gemm<{attrs}>(r, w{bias}) y = Reshape(m, back) }}""")
+
+
+@pytest.mark.parametrize("attrs", ["transB = 1", "alpha = 1.0"])
+def test_gemm(attrs: str) -> None:
+    assert_rewrites(gemm(attrs), DROP, ["MatMul", "Add"])
+    assert_rewrites(gemm(attrs, bias=""), DROP, ["MatMul"])
+
+
+@pytest.mark.parametrize("attrs", ["alpha = 2.0", "beta = 0.5"])
+def test_gemm_with_a_factor(attrs: str) -> None:
+    assert_declines(gemm(attrs), DROP, "a factor is not 1")

@@ -12,7 +12,7 @@ SIMPLIFY = SimplifyArithmetic()
 def formula(body: str, kind: str = "float", opset: int = 20) -> Model:
     return model(
         f"""g ({kind}[N, 2] x, {kind}[2] z) => ({kind}[N, 2] y) <{kind} one = {{1}},
-        {kind} two = {{2}}> {{ {body} }}""",
+        {kind} two = {{2}}, {kind}[1] minus = {{-1}}, {kind}[1, 1] wide = {{-1}}> {{ {body} }}""",
         opset,
     )
 
@@ -25,6 +25,8 @@ def formula(body: str, kind: str = "float", opset: int = 20) -> Model:
         ("a = Neg(z) y = Add(a, x)", "Sub"),
         ("a = Neg(z) y = Sub(x, a)", "Add"),
         ("a = Sub(z, x) y = Neg(a)", "Sub"),
+        ("a = Mul(z, minus) y = Add(x, a)", "Sub"),
+        ("a = Mul(minus, z) y = Sub(x, a)", "Add"),
     ],
 )
 def test_signs(body: str, left: str, kind: str) -> None:
@@ -47,8 +49,9 @@ def test_factors(body: str, left: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["a = Neg(z) y = Sub(a, x)", "a = Neg(x) y = Mul(a, z)", "a = Div(two, z) y = Mul(a, x)",
-     "a = Reciprocal(z) y = Add(x, a)", "a = Reciprocal(x) y = Div(a, z)"],
+    ["a = Mul(z, wide) y = Add(x, a)", "a = Neg(z) y = Sub(a, x)", "a = Neg(x) y = Mul(a, z)",
+     "a = Div(two, z) y = Mul(a, x)", "a = Reciprocal(z) y = Add(x, a)",
+     "a = Reciprocal(x) y = Div(a, z)"],
 )  # fmt: skip
 def test_what_saves_nothing(body: str) -> None:
     assert_declines(formula(body), SIMPLIFY)
