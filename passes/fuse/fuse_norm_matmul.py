@@ -57,7 +57,8 @@ class _Move:
         self._require_plain(scale, shift)
         for reader in self.norm.outputs[0].outputs:
             self._into(reader, scale.astype(np.float64), shift)
-        self._set(self.norm, 1, lambda old: np.ones(old.shape))
+        if (scale != 1).any():
+            self._set(self.norm, 1, lambda old: np.ones(old.shape))
         for constant, values in self.new.items():
             constant.values = values
         if shifts:
@@ -90,7 +91,8 @@ class _Move:
         assert weight is not None
         rows = -1 if reader.attr("transB", 0) else 0
         wide = np.moveaxis(weight.astype(np.float64), rows, 0)
-        self._set(reader, 1, lambda _: np.moveaxis(wide * scale[:, None], 0, rows))
+        if (scale != 1).any():
+            self._set(reader, 1, lambda _: np.moveaxis(wide * scale[:, None], 0, rows))
         if shift is not None and shift.any():
             moved = shift.astype(np.float64) @ wide * reader.attr("alpha", 1.0)
             self._add(reader, moved)

@@ -128,6 +128,13 @@ def test_a_result_that_is_added() -> None:
     assert_declines(before, FUSE, "it is not on the left of a product")
 
 
+def test_ones_that_others_use() -> None:
+    body = f"{NORM} k = LayerNormalization(x, g) p = MatMul(n, w) q = Add(p, b) y = Max(q, k)"
+    before = normed(body, given={"g": np.ones(6), "w": numbers(6, 6), "b": numbers(6)})
+    ops = ["LayerNormalization", "LayerNormalization", "MatMul", "Add", "Max"]
+    assert_no_scale(assert_rewrites(before, FUSE, ops))
+
+
 def test_nothing_to_move() -> None:
     before = normed("n = LayerNormalization(x, g) y = MatMul(n, w)", given={"g": np.ones(6)})
     assert_declines(before, FUSE)
