@@ -170,6 +170,15 @@ def linear_products() -> Model:
     return net.model(x)
 
 
+def adapters() -> Model:
+    """Four dense layers with adapters of rank 16 (LoRA) that nobody merged."""
+    net, x = Net(16, 256), "x"
+    for _ in range(4):
+        low = net.add("MatMul", net.add("MatMul", x, net.noise(256, 16)), net.noise(16, 256))
+        x = net.add("Relu", net.add("Add", net.dense(x, 256, 256), low))
+    return net.model(x)
+
+
 def attention(rows: int = 64, width: int = 256) -> Model:
     """LayerNormalization, then queries, keys and values, four times."""
     net, x, heads = Net(1, rows, width), "x", 4
@@ -197,6 +206,7 @@ NETS: list[tuple[str, Callable[[], Model], str]] = [
     ("x + conv(x)", residual_linear, "lossless"),
     ("1x1 · 3x3, linear", linear_convs, "lossless"),
     ("dense · dense, linear", linear_products, "lossless"),
+    ("dense + adapter", adapters, "lossless"),
     ("1x1 and averages", transitions, "lossless"),
     ("3x3 and averages", blur, "lossless,fuse-conv-average-pool"),
     ("detection heads", heads, "lossless"),
@@ -204,7 +214,10 @@ NETS: list[tuple[str, Callable[[], Model], str]] = [
     ("Inception", inception, MERGED),
     ("attention", attention, "lossless"),
     ("attention", attention, MERGED),
+    ("attention, 1 row", lambda: attention(1), "lossless"),
     ("attention, 1 row", lambda: attention(1), MERGED),
+    ("attention, 128 rows of 768", lambda: attention(128, 768), "lossless"),
+    ("attention, 128 rows of 768", lambda: attention(128, 768), MERGED),
 ]
 
 

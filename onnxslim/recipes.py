@@ -14,7 +14,7 @@ RECIPES = MappingProxyType(
             "merge-duplicate-initializers,merge-duplicate-nodes,fuse-conv-bn,"
             "fuse-conv-transpose-bn,fuse-gemm-bn,fuse-affine,fuse-affine-input,fuse-pad,"
             "fuse-affine-dequantized,fuse-conv-sum,fuse-conv-conv,hoist-average-pool,"
-            "fuse-matmul-add,fuse-matmul-matmul,merge-concatenated-layers,drop-matmul-reshapes,"
+            "fuse-matmul-sum,fuse-matmul-add,fuse-matmul-matmul,merge-concatenated-layers,drop-matmul-reshapes,"
             "drop-shift-before-norm,fold-gemm-factors,"
             "compose-depth-to-space,lower-einsum,compose-layer-norm,compose-rms-norm,"
             "fuse-norm-matmul,compose-instance-norm,compose-gelu,compose-activations,compose-softmax,"

@@ -1238,6 +1238,20 @@ def _multiplied_twice(d: Drawing, x: Value) -> Value:
     return x
 
 
+def _adapted(d: Drawing, x: Value) -> Value:
+    """A product and another one, perhaps of low rank, that is added."""
+    width, shape = _width(x, -1), (*x.shape[:-1], 4)
+    base = d.node("MatMul", [x, d.noise(width, 4, scale=0.4)], shape)
+    if d.flip():
+        base = d.node("Add", [base, d.noise(4)], shape)
+    inner = d.choose((None, 2))
+    y = x
+    if inner is not None:
+        y = d.node("MatMul", [x, d.noise(width, inner, scale=0.4)], (*x.shape[:-1], inner))
+    y = d.node("MatMul", [y, d.noise(_width(y, -1), 4, scale=0.4)], shape)
+    return d.node("Add", [_inner(d, base), y], shape)
+
+
 def _branched(d: Drawing, x: Value) -> Value:
     """Convs of one input that are added, with the input or its BatchNormalization."""
     x = _image(d, x)
@@ -1292,6 +1306,7 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _side_by_side),
     (13, _quantized_convolution),
     (17, _normalized_layer),
+    (7, _adapted),
 ]
 
 
