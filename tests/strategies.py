@@ -1219,7 +1219,7 @@ def _averaged(d: Drawing, x: Value) -> Value:
     height, width = _width(y, 2), _width(y, 3)
     if d.flip() or min(height, width) < 2:
         return d.node("GlobalAveragePool", [y], (*y.shape[:2], 1, 1))
-    pads: dict[str, Any] = d.choose(({}, {"pads": [1, 1, 1, 1]}))
+    pads: dict[str, Any] = d.choose(({}, {}, {"pads": [1, 1, 1, 1]}))
     counted: dict[str, Any] = d.choose(({}, {"count_include_pad": 1}))
     shape = (*y.shape[:2], *((size + 2 * len(pads) - 2) // 2 + 1 for size in (height, width)))
     sizes: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}

@@ -98,6 +98,8 @@ def test_an_operand_between() -> None:
     [
         "p = Conv(x, v) q = Conv(x, w) p1 = Relu(p) q1 = Tanh(q) y = Concat<axis = 1>(p1, q1)",
         "p = Conv(x, v) q = Conv<pads = [0, 0, 0, 0]>(x, w) y = Concat<axis = 1>(p, q)",
+        """p = Conv(x, v) q = Conv(x, w) p1 = LeakyRelu<alpha = 0.5>(p)
+        q1 = LeakyRelu<alpha = 0.25>(q) y = Concat<axis = 1>(p1, q1)""",
         "p = Conv(x, v) z = Relu(x) q = Conv(z, w) y = Concat<axis = 1>(p, q)",
         "p = Conv(x, v) q = Conv<group = 4>(x, g) y = Concat<axis = 1>(p, q)",
     ],

@@ -81,7 +81,8 @@ def test_weights_that_others_read() -> None:
     assert_declines(layers(body), MERGE, "others use the weights too")
 
 
-def test_a_bound_that_another_layer_computes() -> None:
-    body = """a = MatMul(x, query) u = Clip(a) b = MatMul(x, key) t = ReduceMax<keepdims = 0>(u)
-        v = Clip(b, t)"""
-    assert_declines(layers(body), MERGE)
+def test_bounds_that_are_computed() -> None:
+    body = """s = ReduceMin<keepdims = 0>(x) t = ReduceMax<keepdims = 0>(x)
+        a = MatMul(x, query) u = Clip(a, s) b = MatMul(x, key) v = Clip(b, t)"""
+    ops = ["ReduceMin", "ReduceMax", "MatMul", "Split", "Clip", "Clip"]
+    assert_rewrites(layers(body), MERGE, ops)
