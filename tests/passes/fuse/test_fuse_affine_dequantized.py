@@ -38,7 +38,8 @@ def conv(
         "codes": CODES, "steps": numbers(4) / 100, "step": np.array(0.02, np.float32),
         "s": numbers(4), "t": numbers(4), "m": numbers(4), "v": numbers(4), "c": numbers(4, 1, 1),
         "zeros": np.array([1, -2, 3, 0], np.int8), "zero": np.array(3, np.int8),
-        "raw": numbers(4), "codes32": np.array([100, -200, 300, 5], np.int32), **given,
+        "codes8": np.array([100, -90, 80, 5], np.int8),
+        "codes32": np.array([100, -200, 300, 5], np.int32), **given,
     }  # fmt: skip
     words = text.replace("(", " ").replace(")", " ").replace(",", " ").split()
     return holding(model(text, opset), **{n: a for n, a in arrays.items() if n in words})
@@ -63,15 +64,18 @@ def test_one_number_for_all_channels() -> None:
     assert sorted(constant.shape for constant in after.constants()) == [(), (4, 3, 3, 3)]
 
 
-@pytest.mark.parametrize(
-    "bias",
-    ["b = Identity(raw)", "b = DequantizeLinear<axis = 0>(codes32, steps)"],
-)
-def test_a_bias(bias: str) -> None:
-    if bias.startswith("b = Identity"):
-        before = conv(bias=" ", given={"b": numbers(4)})
-    else:
-        before = conv(bias=bias)
+def test_a_bias() -> None:
+    before = conv(bias=" ", given={"b": numbers(4)})
+    assert_rewrites(before, FUSE, ["DequantizeLinear", "Conv"])
+
+
+def test_a_quantized_bias() -> None:
+    before = conv(bias="b = DequantizeLinear<axis = 0>(codes32, steps)")
+    assert_rewrites(before, FUSE, ["DequantizeLinear", "Conv"])
+
+
+def test_a_bias_with_a_zero_point() -> None:
+    before = conv(bias="b = DequantizeLinear(codes8, step, zero)")
     assert_rewrites(before, FUSE, ["DequantizeLinear", "Conv"])
 
 
