@@ -76,6 +76,11 @@ class Builder:
             made.store = node.store
         return result
 
+    def named(self, result: Variable, hint: str) -> Variable:
+        """Give a result of a new node a short name, where every byte counts."""
+        result.name = self._names.fresh(hint)
+        return result
+
     def tensor(self, operand: Any, hint: str = "c") -> Tensor:
         """Return *operand* as a tensor."""
         if isinstance(operand, (Variable, Constant)):

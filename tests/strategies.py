@@ -994,11 +994,15 @@ def _rectified(d: Drawing, x: Value) -> Value:
     return d.node("Where", [above, x, _inner(d, steep)], x.shape)
 
 
-def _normalized(d: Drawing, x: Value) -> Value:
+def _normalized_image(d: Drawing, x: Value) -> Value:
+    return _normalized(d, x, image=True)
+
+
+def _normalized(d: Drawing, x: Value, image: bool = False) -> Value:
     """Normalizations, written out; of inputs, because what is all alike is divided by nothing."""
     x = x if x.exact and len(x.shape) == 4 else d.inputs[0]
-    axes = d.choose(([3], [3], [2, 3], [1]))
-    rms = d.flip()
+    axes = [2, 3] if image else d.choose(([3], [3], [2, 3], [1]))
+    rms = not image and d.flip()
     scaled_whole = rms and d.opset >= 23 and d.choose((True, True, False))
     if not rms:
         x = d.node("Sub", [x, reduce(d, "ReduceMean", x, axes, 1)], x.shape)
@@ -1008,10 +1012,11 @@ def _normalized(d: Drawing, x: Value) -> Value:
     mean = reduce(d, "ReduceMean", square, axes, 1)
     root = d.node("Sqrt", [d.node("Add", [mean, d.constant(1e-2)], mean.shape)], mean.shape)
     y = _inner(d, d.node("Div", [x, root], x.shape))
-    shape = (_width(x, 3),) if scaled_whole or d.flip() else (_width(x), 1, 1)
-    if scaled_whole or d.flip():
+    whole = scaled_whole or (not image and d.flip())
+    shape = (_width(x, 3),) if whole else (_width(x), 1, 1)
+    if scaled_whole or image or d.flip():
         y = d.node("Mul", [y, d.noise(*shape)], x.shape)
-        if not rms and d.flip():
+        if not rms and (image or d.flip()):
             y = d.node("Add", [y, d.noise(*shape)], x.shape)
     return y
 
@@ -1191,6 +1196,70 @@ def _convolved_twice(d: Drawing, x: Value) -> Value:
     return _convolved(d, first, d.choose((3, 5)), d.choose((1, 1, 4 - size)))
 
 
+def _quantized_convolution(d: Drawing, x: Value) -> Value:
+    """A Conv whose weights are stored as codes, then a BatchNormalization or a product."""
+    x = _image(d, x)
+    if d.elem != FLOAT:
+        return d.node("Neg", [x], x.shape)
+    outs, channels = 3, _width(x)
+    codes = d.constant(d.rng.integers(-9, 9, (outs, channels, 3, 3)), TensorProto.INT8)
+    attrs: dict[str, Any] = {"axis": 0} if d.flip() else {}
+    step = d.constant(d.rng.uniform(0.01, 0.05, outs if attrs else ()))
+    weight = _inner(d, d.node("DequantizeLinear", [codes, step], codes.shape, exact=True, **attrs))
+    y = d.node("Conv", [x, weight], (x.shape[0], outs, *x.shape[2:]), pads=[1] * 4)
+    if d.flip():
+        return d.node("Mul", [y, d.noise(outs, 1, 1)], y.shape)
+    normalise(d, y)
+    return d.scope.values[-1]
+
+
+def _normalized_layer(d: Drawing, x: Value) -> Value:
+    """A product, perhaps with a sum, of a normalization over the last dimension."""
+    x = d.inputs[0]
+    width, shift = _width(x, -1), d.flip()
+    operands = [x, d.noise(width), *([d.noise(width)] if shift else [])]
+    y = _inner(d, d.node("LayerNormalization", operands, x.shape, epsilon=1e-2))
+    y = d.node("MatMul", [y, d.noise(width, 3, scale=0.4)], (*x.shape[:-1], 3))
+    return d.node("Add", [y, d.noise(3)], y.shape) if shift or d.flip() else y
+
+
+def _side_by_side(d: Drawing, x: Value) -> Value:
+    """What layers make of one value, put together or on its own."""
+    images = is_image(x) and d.elem != DOUBLE
+    activation = d.choose(("Relu", None, "Tanh"))
+    parts = []
+    for width in (2, 3):
+        if images:
+            part = _convolved(d, x, width, 3)
+        else:
+            matrix = d.noise(_width(x, -1), width, scale=0.4)
+            part = d.node("MatMul", [x, matrix], (*x.shape[:-1], width))
+        part = part if activation is None else d.node(activation, [part], part.shape)
+        parts.append(_inner(d, part))
+    if d.flip():
+        d.keep(parts[0])
+        return parts[1]
+    axis = 1 if images else len(x.shape) - 1
+    shape = [*x.shape[:axis], 5, *(parts[0].shape[axis + 1 :])]
+    return d.node("Concat", parts, shape, axis=axis)
+
+
+def _averaged(d: Drawing, x: Value) -> Value:
+    """An average over parts of what a Conv makes, or over all of it."""
+    x = _image(d, x)
+    if d.elem == DOUBLE:
+        return d.node("Neg", [x], x.shape)
+    y = _inner(d, _convolved(d, x, d.choose((3, 4)), d.choose((1, 3))))
+    height, width = _width(y, 2), _width(y, 3)
+    if d.flip() or min(height, width) < 2:
+        return d.node("GlobalAveragePool", [y], (*y.shape[:2], 1, 1))
+    pads: dict[str, Any] = d.choose(({}, {}, {"pads": [1, 1, 1, 1]}))
+    counted: dict[str, Any] = d.choose(({}, {"count_include_pad": 1}))
+    shape = (*y.shape[:2], *((size + 2 * len(pads) - 2) // 2 + 1 for size in (height, width)))
+    sizes: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    return d.node("AveragePool", [y], shape, **sizes, **pads, **counted)
+
+
 def _multiplied_twice(d: Drawing, x: Value) -> Value:
     """Products with matrices in a row, through a wide middle or a narrow one."""
     middle, out = d.choose((6, 1)), d.choose((3, 4))
@@ -1201,6 +1270,20 @@ def _multiplied_twice(d: Drawing, x: Value) -> Value:
             x = d.node("Add", [x, d.noise(width)], shape)
         x = _inner(d, x)
     return x
+
+
+def _adapted(d: Drawing, x: Value) -> Value:
+    """A product and another one, perhaps of low rank, that is added."""
+    width, shape = _width(x, -1), (*x.shape[:-1], 4)
+    base = d.node("MatMul", [x, d.noise(width, 4, scale=0.4)], shape)
+    if d.flip():
+        base = d.node("Add", [base, d.noise(4)], shape)
+    inner = d.choose((None, 2))
+    y = x
+    if inner is not None:
+        y = d.node("MatMul", [x, d.noise(width, inner, scale=0.4)], (*x.shape[:-1], inner))
+    y = d.node("MatMul", [y, d.noise(_width(y, -1), 4, scale=0.4)], shape)
+    return d.node("Add", [_inner(d, base), y], shape)
 
 
 def _branched(d: Drawing, x: Value) -> Value:
@@ -1284,6 +1367,7 @@ PAIRS: list[tuple[int, Step]] = [
     (20, _gelu),
     (12, _rectified),
     (7, _normalized),
+    (7, _normalized_image),
     (7, _softmaxed),
     (11, _sequence),
     (15, _optional),
@@ -1306,6 +1390,11 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _queried),
     (23, _normalized),  # RMSNormalization is rarely whole
     (23, _normalized),
+    (7, _averaged),
+    (7, _side_by_side),
+    (13, _quantized_convolution),
+    (17, _normalized_layer),
+    (7, _adapted),
 ]
 
 

@@ -216,7 +216,7 @@ def test_random_models_have_what_every_pass_looks_for() -> None:
                 del pending[name]
         return not pending
 
-    search = settings(examples(1500), phases=[Phase.generate])
+    search = settings(examples(2500), phases=[Phase.generate])
     try:
         find(graphs(), none_is_left, settings=search)
     except NoSuchExample:

@@ -291,3 +291,30 @@ def test_conditions() -> None:
     found.require(True, "unused")
     with pytest.raises(Declined, match="too small"):
         found.require(0, "too small")
+
+
+def owned(body: str, outputs: str = "float[2] y") -> bool:
+    """Say whether a match of the Exp alone owns the Relu before it."""
+    found = fit(op.Exp("a"), body, outputs)
+    assert found
+    return found.owns(found["a"].inputs[0])
+
+
+def test_nodes_that_nobody_else_reads() -> None:
+    assert owned("r = Relu(x) y = Exp(r)")
+
+
+def test_nodes_that_others_read() -> None:
+    assert not owned("r = Relu(x) y = Exp(r) n = Neg(r)")
+
+
+def test_nodes_that_are_graph_outputs() -> None:
+    assert not owned("r = Relu(x) y = Exp(r)", "float[2] y, float[2] r")
+
+
+def test_nodes_that_join_a_match() -> None:
+    found = fit(op.Exp("a"), "r = Relu(x) y = Exp(r)")
+    assert found
+    relu = found["a"].inputs[0]
+    found.take([relu, relu])
+    assert [node.op for node in found.nodes] == ["Exp", "Relu"]

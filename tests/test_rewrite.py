@@ -269,6 +269,11 @@ def test_the_opset_where_a_node_will_stand() -> None:
     assert builder(model(CHAIN, 13)).version == 13
 
 
+def test_a_short_name() -> None:
+    new = builder(model(CHAIN))
+    assert [new.named(new.Relu(None), "p").name for _ in range(2)] == ["p", "p_0"]
+
+
 def test_a_builder_has_no_private_operators() -> None:
     with pytest.raises(AttributeError, match="_repr"):
         builder(model(CHAIN))._repr  # noqa: B018

@@ -45,7 +45,8 @@ def affine(m: Match, node: Node, version: int, axis: int, rank: int | None) -> A
     m.require(version >= 7, "needs opset 7, since when operands broadcast")
     if node.operator == "BatchNormalization":
         m.require(axis == 1 or rank == 2, "the channels are not the last dimension")
-        return Affine(*scale_and_shift(replace(m, root=node), version))
+        scale, shift = scale_and_shift(replace(m, root=node), version)
+        return Affine(scale, shift if shift.any() else None)
     c = m.tensors["c"]
     m.require(c.dtype.kind == "f", f"{c.dtype} is no floating-point type")
     vector = _along(m.constant("c"), axis, rank).astype(np.float64)

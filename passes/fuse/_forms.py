@@ -28,7 +28,8 @@ class FormsPass(Pass):
         changes = 0
         for pattern, build in self.forms:
             if all(present.intersection(types) for types in _needed(pattern)):
-                changes += _Form(pattern, build, context.facts(model)).apply(model, context)
+                form = _Form(pattern, build, context.facts(model), self)
+                changes += form.apply(model, context)
         return changes
 
 
@@ -41,6 +42,12 @@ class _Form(RewritePass):
     pattern: Op  # type: ignore[misc]
     build: Build
     facts: Facts
+    whole: FormsPass
+
+    @property
+    def may_grow(self) -> bool:  # type: ignore[override]
+        """Whether the pass of which this is a form may grow the file."""
+        return self.whole.may_grow
 
     def rewrite(self, new: Builder, m: Match) -> Tensor | None:
         return self.build(new, m, self.facts)

@@ -14,6 +14,7 @@ from onnxslim.base import Effect
 from onnxslim.ir import Array, Node, Tensor
 from onnxslim.passes.fuse._batchnorm import as_type_of
 from onnxslim.passes.fuse._forms import FormsPass
+from onnxslim.passes.fuse._products import matrix_of
 from onnxslim.pattern import Match, Op, Operand, const, op, opt
 from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
@@ -24,7 +25,7 @@ def _right(new: Builder, m: Match, _: Facts) -> Tensor:
     products = [node for node in m.nodes if node.operator != "Add"]
     second, first = products
     m.require(new.version >= 7, "needs opset 7, since when operands broadcast")
-    left, right = _matrix(m, first, "first"), _matrix(m, second, "second")
+    left, right = matrix_of(m, first, "first"), matrix_of(m, second, "second")
     m.require(left.shape[-1:] == right.shape[:1], "the sum between adds columns")
     m.require(not second.attr("transA", 0), "the first product is transposed")
     matrix = _multiplied(m, left, right)
@@ -40,18 +41,8 @@ def _right(new: Builder, m: Match, _: Facts) -> Tensor:
 
 def _left(new: Builder, m: Match, _: Facts) -> Tensor:
     """Multiply the two matrices on the left."""
-    matrix = _multiplied(m, _matrix(m, m.nodes[0], "second"), _matrix(m, m.nodes[1], "first"))
+    matrix = _multiplied(m, matrix_of(m, m.nodes[0], "second"), matrix_of(m, m.nodes[1], "first"))
     return new.like(m.root, new.tensor(matrix, "w"), m["x"])
-
-
-def _matrix(m: Match, node: Node, name: str) -> Array:
-    """Return what a product multiplies by, in float64, with the factor of a Gemm in it."""
-    values = m.constant(name)
-    m.require(values.ndim == 2, "a factor is no matrix")
-    m.require(values.dtype.kind == "f", f"{values.dtype} is no floating-point type")
-    wide: Array = values.astype(np.float64) * node.attr("alpha", 1.0)
-    transposed = node.operator == "Gemm" and node.attr("transB", 0)
-    return np.transpose(wide) if transposed else wide
 
 
 def _multiplied(m: Match, left: Array, right: Array) -> Array:

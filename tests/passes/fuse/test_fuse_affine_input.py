@@ -77,6 +77,23 @@ def test_batch_normalization_before_a_conv(group: int) -> None:
     assert_rewrites(before, FUSE, ["Conv"])
 
 
+@pytest.mark.parametrize("conv", ["Conv<pads = [1, 1]>(a, w)", "ConvTranspose(a, w)"])
+def test_batch_normalization_that_shifts_nothing(conv: str) -> None:
+    none = np.zeros(4, np.float32)
+    before = layer(
+        f"a = {BN} y = {conv}", w=numbers(4, 4, 2), s=numbers(4), t=none, m=none, v=numbers(4)
+    )
+    assert_rewrites(before, FUSE, [conv.split("<")[0].split("(")[0]])
+
+
+def test_an_image_that_is_normalized() -> None:
+    before = layer(
+        "p = Sub(x, c) q = Div(p, d) y = Conv(q, w, b)", "float[N, 3, 9, 9]", w=numbers(4, 3, 3, 3),
+        b=numbers(4), c=numbers(1, 3, 1, 1), d=numbers(3, 1, 1),
+    )  # fmt: skip
+    assert_rewrites(before, FUSE, ["Conv"], changes=2)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_scale_before_a_conv_transpose(scale: str) -> None:
     before = layer(f"a = {scale} y = ConvTranspose(a, w)", w=numbers(4, 3, 2), c=numbers(4, 1))

@@ -70,6 +70,15 @@ def test_steps_of_the_second(attrs: str) -> None:
     assert conv.attrs == {"strides": [2, 1], "pads": [1, 1, 1, 1]}
 
 
+def test_steps_of_both() -> None:
+    before = convs(
+        "<strides = [2, 3]>(x, w)", "<strides = [2, 1]>(h, v)", "float[1, 4, 19, 19]",
+        w=numbers(6, 4, 3, 3), v=numbers(5, 6, 1, 1),
+    )  # fmt: skip
+    (conv,) = assert_rewrites(before, FUSE, ["Conv"]).nodes()
+    assert conv.attrs["strides"] == [4, 3]
+
+
 def test_a_bias_that_the_padding_lacks() -> None:
     before = convs(
         "(x, w, b)", "<pads = [1, 1, 1, 1]>(h, v)", w=numbers(6, 4, 1, 1), b=numbers(6),
@@ -110,7 +119,8 @@ def test_groups(one: int, two: int) -> None:
         f"<group = {one}>(x, w, b)", f"<group = {two}>(h, v, c)", "float[1, 8, 5, 5]",
         w=numbers(16, 8 // one, 1, 1), b=numbers(16), v=numbers(8, 16 // two, 1, 1), c=numbers(8),
     )  # fmt: skip
-    assert_rewrites(before, FUSE, ["Conv"])
+    (conv,) = assert_rewrites(before, FUSE, ["Conv"]).nodes()
+    assert conv.attr("group", 1) == min(one, two)
 
 
 def test_more_weights() -> None:

@@ -91,12 +91,18 @@ def test_two_inputs() -> None:
          "<dilations = [2, 2], pads = [2, 2, 2, 2]>(x, ker3)"),
         ("<pads = [2, 2, 2, 2]>(x, ker5)", "<dilations = [2, 2], pads = [2, 2, 2, 2]>(x, ker3)"),
         ('<auto_pad = "SAME_LOWER">(x, ker3)', "(x, ker1)"),
+        ('<auto_pad = "SAME_LOWER">(x, ker2)', "(x, ker1)"),
+        ('<auto_pad = "SAME_UPPER">(x, ker2)', "(x, ker1)"),
         ("<pads = [1, 1, 1, 1]>(x, ker3)", "<pads = [0, 1, 0, 1]>(x, ker1by3)"),
         ("<pads = [2, 0, 0, 2]>(x, ker3)", "(x, ker1)"),
     ],
 )  # fmt: skip
 def test_kernels_that_cover_others(one: str, two: str) -> None:
-    more = {"ker5": numbers(4, 4, 5, 5), "ker1by3": numbers(4, 4, 1, 3)}
+    more = {
+        "ker2": numbers(4, 4, 2, 2),
+        "ker5": numbers(4, 4, 5, 5),
+        "ker1by3": numbers(4, 4, 1, 3),
+    }
     assert_rewrites(
         branches(f"p = Conv{one} q = Conv{two} y = Add(q, p)", arrays=more), FUSE, ["Conv"]
     )
