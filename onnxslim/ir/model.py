@@ -200,6 +200,9 @@ class Model:
             adopt(root)
         for graph in list(self.graphs()):
             graph.compact()
+        bound = serde.binds_initializers(self._shell)
+        if bound or self.functions:
+            serde.settle(self.graph, self.functions, bound)
 
     def check(self) -> None:
         """Raise ModelError when a tensor is read but not defined, or defined twice."""

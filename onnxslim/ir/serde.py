@@ -280,7 +280,7 @@ class Exporter:
     def __init__(self, shell: ModelProto, store: Store) -> None:
         """Prepare to export under *shell*; large new arrays go to *store*."""
         self.shell, self.store = shell, store
-        self.inline_constants = 0 < shell.ir_version < _FIRST_IR_WITH_FREE_INITIALIZERS
+        self.inline_constants = binds_initializers(shell)
         self.bound: set[Constant] = set()
         """New constants that even then are initializers, and inputs: no node can hold them."""
 
@@ -480,6 +480,26 @@ class Exporter:
             kind = _schema_kind(node, name, graph)
             return helper.make_attribute(name, [], attr_type=kind)
         return helper.make_attribute(name, value)
+
+
+def binds_initializers(shell: ModelProto) -> bool:
+    """Say whether initializers must be inputs, so that new constants had better be nodes."""
+    return 0 < shell.ir_version < _FIRST_IR_WITH_FREE_INITIALIZERS
+
+
+def settle(main: Graph, functions: list[Function], inline: bool) -> None:
+    """Give new constants the nodes that export would give them, for passes to see their size.
+
+    Those are the constants of functions, and *inline*, all.
+    """
+    for graph, constants in _undeclared_constants(main, functions).items():
+        if not (inline or isinstance(graph, Function)):
+            continue
+        for value in (c for c in constants if constant_holds(c.dtype, graph.version)):
+            made = Node("Constant", "", {"value": Constant("", value._values)}, [], [])
+            made.graph = graph
+            made.outputs.append(value)
+            graph.nodes.insert(0, made)
 
 
 def is_live(constant: Constant) -> bool:

@@ -218,7 +218,6 @@ class _Folding:
             self.context.decline(node, "onnxruntime cannot compute its value")
             return 0
         for tensor in needed:
-            value = self.values[tensor]
-            compute_by_constant(node, tensor, value, self.graph, self.pinned, self.inline)
+            compute_by_constant(node, tensor, self.values[tensor], self.graph, self.pinned)
         ir.erase([node], self.pinned)
         return 1

@@ -25,7 +25,6 @@ class FoldKnownValues(Pass):
         Function bodies know no shapes.
         """
         facts, pinned, changes = context.facts(model), model.pinned(), 0
-        inline = model.ir_version < 4
         for graph in list(ir.walk(model.graph)):
             for node in list(reversed(graph.nodes)):
                 if node.erased or node.operator == "Constant":
@@ -36,12 +35,12 @@ class FoldKnownValues(Pass):
                 if graph.version < 9 and any(id(tensor) in pinned for tensor in values):
                     context.decline(node, NO_NODE)
                     continue
-                grows = _growth(node, values, pinned, inline)
+                grows = _growth(node, values, pinned, inline=model.ir_version < 4)
                 if grows > 0:
                     context.decline(node, f"the file would grow by {grows} bytes")
                     continue
                 for tensor, value in values.items():
-                    compute_by_constant(node, tensor, value, graph, pinned, inline)
+                    compute_by_constant(node, tensor, value, graph, pinned)
                 ir.erase([node], pinned)
                 changes += 1
             graph.compact()

@@ -1,0 +1,1 @@
+"""Measurements, and a search for wrong results."""

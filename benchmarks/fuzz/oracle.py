@@ -1,0 +1,200 @@
+"""What must hold of a slimmed model, and what is wrong where it does not."""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+from onnx import ModelProto
+
+from benchmarks.fuzz import motifs  # noqa: F401 (importing it offers the motifs to the grower)
+from benchmarks.fuzz.grower import Grower
+from benchmarks.fuzz.opinion import agree_in_double
+from benchmarks.fuzz.sweep import sweep
+from benchmarks.fuzz.values import Feed
+from onnxslim import api
+from onnxslim.base import Effect, Pass
+from onnxslim.data import Calibration
+from onnxslim.errors import BrokenModel, OnnxslimError
+from onnxslim.ir import Model
+from onnxslim.registry import parse
+from onnxslim.validate import Reference, check_structure
+
+DOUBTFUL = ("onnxruntime", "rounding")
+"""Kinds of differences that are no fault of a pass; they are counted apart.
+
+``onnxruntime``: the result is right as long as onnxruntime does not optimize it. ``rounding``: the
+original and the result agree when onnx's reference implementation computes both in double.
+"""
+GROWING, SLIMMING, COMPARING, OPTIMIZING = range(4)
+"""Where a check is, for those who see only that it ended the process."""
+
+
+@dataclass(frozen=True)
+class Find:
+    """What is wrong with a model."""
+
+    kind: str
+    detail: str
+
+    @property
+    def key(self) -> str:
+        """The same for what probably has one cause."""
+        return re.sub(r"'[^']*'|\d[\d.e+-]*", "_", f"{self.kind}: {self.detail}")[:160]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether no pass is at fault."""
+        return self.kind in DOUBTFUL
+
+
+@functools.cache
+def recipe() -> tuple[Pass, ...]:
+    """Return the passes under test."""
+    return parse("lossless")
+
+
+@dataclass
+class Case:
+    """A model, and feeds for it that run."""
+
+    proto: ModelProto
+    feeds: list[Feed]
+    edits: dict[str, Any] = field(default_factory=dict)
+    """Keywords of `onnxslim.run` that change the model first."""
+    thorough: bool = False
+    """Whether to slim the result again, and the model once more from the start."""
+    kept: bool = False
+    """Whether the original runs, so that there is something to compare with."""
+    reach: Callable[[int], None] = lambda stage: None
+
+    def check(self) -> Find | None:
+        """Slim the model; say what is wrong with the result. Sets ``kept``."""
+        original = self._original()
+        model = Model.from_proto(original)
+        source = original.SerializeToString()
+        reference = Reference(source, model, Calibration.of(self.feeds))
+        self.kept = reference.reason is None
+        if not self.kept:
+            return None
+        self.reach(SLIMMING)
+        try:
+            outcome = api.run(self.proto, recipe(), check="off", **self.edits)
+        except (OnnxslimError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            return Find("crash", f"{type(error).__name__}: {error}")
+        return (
+            self._warned(outcome)
+            or self._compared(original, outcome.model, reference)
+            or self._again(outcome, original)
+        )
+
+    def _original(self) -> ModelProto:
+        """Return the model as it is to be before any pass: with the edits, made independently."""
+        outputs = self.edits.get("outputs")
+        if not outputs:
+            return self.proto
+        edited = ModelProto()
+        edited.CopyFrom(self.proto)
+        del edited.graph.output[:]
+        edited.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        sweep(edited)
+        names = {info.name for info in edited.graph.input}
+        self.feeds = [{k: v for k, v in feed.items() if k in names} for feed in self.feeds]
+        return edited
+
+    def _warned(self, outcome: api.Outcome) -> Find | None:
+        for warning in outcome.report.warnings:
+            changed = " ".join(s.name for s in outcome.report.steps if s.changes)
+            if "more than the input" in warning:
+                return Find("grows", f"{warning} {changed}")
+            return Find("crash", warning)
+        return None
+
+    def _compared(self, original: ModelProto, result: Model, reference: Reference) -> Find | None:
+        content = result.to_bytes()
+        self.reach(COMPARING)
+        found = self._wrong(original, result, content, reference)
+        if found is not None and found.kind == "differs":
+            same = agree_in_double(original, onnx.load_from_string(content), self.feeds)
+            found = Find("rounding", found.detail) if same else found
+        if found is not None:
+            return found if found.doubtful else self._blamed(found)
+        self.reach(OPTIMIZING)
+        try:
+            difference = reference.compare(content, Effect.ROUNDING)
+        except BrokenModel as error:
+            return Find("onnxruntime", str(error))
+        if not difference.passed:
+            return Find("onnxruntime", f"{difference.output!r} by {difference.relative:.2g}")
+        return None
+
+    def _wrong(
+        self, original: ModelProto, result: Model, content: bytes, reference: Reference
+    ) -> Find | None:
+        """Compare without onnxruntime's optimizations."""
+        try:
+            if not self.edits:
+                check_structure(Model.from_proto(original), result, content)
+            difference = reference.compare(content, Effect.ROUNDING, both=False)
+        except BrokenModel as error:
+            return Find("broken", str(error))
+        if difference.passed:
+            return None
+        return Find("differs", f"{difference.output!r} by {difference.relative:.2g}")
+
+    def _again(self, outcome: api.Outcome, original: ModelProto) -> Find | None:
+        """Check what no single run shows; most of it is dear, and done for some models only."""
+        if not outcome.report.changed:
+            return None
+        content = outcome.model.to_bytes()
+        if not self.edits and len(content) > original.ByteSize():
+            return Find("larger", f"{len(content) - original.ByteSize()} bytes")
+        if not self.thorough:
+            return None
+        second = api.run(onnx.load_from_string(content), recipe(), check="off")
+        if second.model.to_bytes() != content:
+            changed = " ".join(s.name for s in second.report.steps if s.changes)
+            return Find("twice", changed or "no pass, but other bytes")
+        repeat = api.run(self.proto, recipe(), check="off", **self.edits).model.to_bytes()
+        return Find("random", "another result for the same model") if repeat != content else None
+
+    def _blamed(self, found: Find) -> Find:
+        """Name the passes that a run with checks leaves out."""
+        try:
+            checked = api.run(self.proto, recipe(), check="each", data=self.feeds, **self.edits)
+        except Exception as error:  # whatever it is, it is no reason to lose the find
+            return Find(found.kind, f"{found.detail} ({error})")
+        names = [w.split(" ", 1)[0] for w in checked.report.warnings]
+        blame = ", ".join(names) or "several passes together"
+        return Find(found.kind, f"{found.detail} because of {blame}")
+
+
+def grown(seed: int, edits: bool = True) -> Case | None:
+    """Grow the model of a seed; None where there is none."""
+    grower = Grower(seed)
+    grower.grow()
+    made = grower.result()
+    if made is None:
+        return None
+    case = Case(*made, thorough=seed % 4 == 0)
+    if edits and seed % 6 == 1:
+        _edit(case, random.Random(seed))
+    return case
+
+
+def _edit(case: Case, dice: random.Random) -> None:
+    """Let the caller ask for fixed shapes, other outputs or a limit to folding."""
+    kind = dice.choice(("input_shapes", "outputs", "size_threshold"))
+    if kind == "size_threshold":
+        case.edits = {kind: dice.choice((1, 64, 256))}
+    elif kind == "input_shapes":
+        case.feeds = case.feeds[:1]
+        case.edits = {kind: {name: value.shape for name, value in case.feeds[0].items()}}
+    else:
+        nodes = [node for node in case.proto.graph.node if node.op_type != "Constant"]
+        case.edits = {kind: [dice.choice(nodes).output[0]]}

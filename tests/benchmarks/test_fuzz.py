@@ -1,0 +1,83 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from benchmarks.fuzz import motifs, oracle
+from benchmarks.fuzz.grower import OPSETS, Grower, Refused
+from benchmarks.fuzz.motifs.recipes import RECIPES
+from benchmarks.fuzz.opinion import agree_in_double
+from benchmarks.fuzz.oracle import Case, grown
+from benchmarks.fuzz.shrink import shrink
+from kit import model
+from onnxslim import Context, Effect, Model, Pass
+
+assert motifs
+UNKNOWN = {"CumProd"}
+"""What onnxruntime has no kernel for."""
+
+
+@dataclass(frozen=True)
+class _Swap(Pass):
+    """Turn Sub around."""
+
+    name = "swap"
+    effect = Effect.EXACT
+
+    def apply(self, model: Model, context: Context) -> int:
+        for node in model.nodes():
+            if node.op == "Sub" and "swapped" not in node.attrs:
+                node.inputs[0], node.inputs[1] = node.inputs[1], node.inputs[0]
+                node.op = "Add"
+                return 1
+        return 0
+
+
+def chain() -> Case:
+    before = model("""g (float[2] x, float[2] y) => (float[2] z) {
+        a = Relu(x) b = Abs(y) c = Sub(a, b) z = Tanh(c)
+    }""")
+    return Case(before.proto(), [{"x": np.ones(2, np.float32), "y": np.ones(2, np.float32)}])
+
+
+def test_a_seed_says_everything() -> None:
+    once, again = grown(5), grown(5)
+    assert once is not None
+    assert again is not None
+    assert once.proto == again.proto
+
+
+def test_sound_passes_give_no_find() -> None:
+    assert chain().check() is None
+
+
+def test_a_wrong_pass_is_found_and_the_model_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "recipe", lambda: (_Swap(),))
+    find = chain().check()
+    assert find is not None
+    assert find.kind == "differs"
+    assert [n.op_type for n in shrink(chain(), find).proto.graph.node] == ["Sub"]
+
+
+def test_the_second_opinion_tells_rounding_from_mistakes() -> None:
+    x = "g (float[2] x) => (float[2] y)"
+    one, same, other = (
+        model(f"{x} {{ c = Constant<value_float = {number}>() y = {op}(x, c) }}").proto()
+        for op, number in (("Div", 8.0), ("Mul", 0.125), ("Mul", 0.126))
+    )
+    feeds = [{"x": np.ones(2, np.float32)}]
+    assert (agree_in_double(one, same, feeds), agree_in_double(one, other, feeds)) == (True, False)
+
+
+@pytest.mark.parametrize("operator", sorted(RECIPES.keys() - UNKNOWN))
+def test_a_recipe_makes_its_operator(operator: str) -> None:
+    assert any(_makes(operator, seed) for seed in range(400)), operator
+
+
+def _makes(operator: str, seed: int) -> bool:
+    grower = Grower(seed, OPSETS[-1 - seed % len(OPSETS)])
+    try:
+        RECIPES[operator](grower, operator)
+    except (Refused, IndexError, ValueError):
+        return False
+    return any(node.op_type == operator for node in grower.main.nodes)
