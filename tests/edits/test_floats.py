@@ -291,6 +291,7 @@ def test_a_mask_stays_finite_up_to_its_softmax() -> None:
     made = Converted("""main (float[2] x, float[2] mask) => (float[2] y)
     <float low = {-3.4e38}> { m = Mul(mask, low) a = Add(x, m) y = Softmax(a) }""")
     assert made.run(x=halves(1, 1), mask=halves(1, 1)).tolist() == [0.5, 0.5]
+    assert made.notes[1].endswith("out of range: 1 x Add, 1 x Mul, 1 x Softmax")
 
 
 def test_single_tiny_weights_among_others_do_not_count() -> None:
