@@ -79,14 +79,17 @@ def run(
     loaded = original
     if dtype:
         data = data if data is None or isinstance(data, (str, os.PathLike)) else _repeatable(data)
-        loaded = original.copy()
-        notes += convert_floats(loaded, dtype, keep_io_types)  # type: ignore[arg-type]
-        if check != "off" and not loaded.pristine:
+        converted = original.copy()
+        changed, said = convert_floats(converted, dtype, keep_io_types)  # type: ignore[arg-type]
+        notes += said
+        if changed:
+            loaded = converted
+        if changed and check != "off":
             feeds = None if data is None else _calibration(data, original, seed)
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
     feeds = None if data is None else _calibration(data, loaded, seed)
     result, report = Pipeline(steps, check=check, seed=seed)(loaded, feeds, progress)
-    if dtype:
+    if loaded is not original:
         before = cost.measure(original, shapes.infer(original), original.disk_size())
         report = replace(report, before=before)
     return Outcome(result, replace(report, warnings=(*notes, *report.warnings)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from onnx import AttributeProto, SparseTensorProto, TensorProto
@@ -52,20 +52,27 @@ _ELEM: dict[str, int] = {"fp16": TensorProto.FLOAT16, "fp32": TensorProto.FLOAT}
 _UNSUITED = "no rules or kernels for the other type"
 
 
-def convert_floats(model: Model, dtype: Float, keep_io_types: bool = False) -> list[str]:
+class Conversion(NamedTuple):
+    """What a conversion did."""
+
+    changed: bool
+    notes: list[str]
+
+
+def convert_floats(model: Model, dtype: Float, keep_io_types: bool = False) -> Conversion:
     """Compute in another float type: ``fp16`` for what was single precision, ``fp32`` for halves.
 
     Weights, types and attributes change, in subgraphs and functions too. What cannot be computed in
     the other type, and what would overflow in it, stays as it was between Casts. *keep_io_types*
-    leaves the types of inputs and outputs alone. The result is another function: the notes that are
-    returned say what was done. Raises InputError for sequences where only a tensor can be cast.
+    leaves the types of inputs and outputs alone. The result is another function: the notes say what
+    was done. Raises InputError for sequences where only a tensor can be cast.
     """
     if dtype not in _ELEM:
         raise InputError(f"no float type is called {dtype!r}; choose fp16 or fp32")
-    return _Conversion(model, dtype, keep_io_types).run()
+    return _Rewriter(model, dtype, keep_io_types).run()
 
 
-class _Conversion:
+class _Rewriter:
     """One conversion of one model; answers the questions of the rules in `edits.kept`."""
 
     def __init__(self, model: Model, dtype: Float, keep_io: bool) -> None:
@@ -85,13 +92,13 @@ class _Conversion:
         self.casts: dict[tuple[Tensor, Graph], Tensor] = {}
         self.stays: Counter[tuple[str, str]] = Counter()
 
-    def run(self) -> list[str]:
-        """Convert the model and return the notes."""
+    def run(self) -> Conversion:
+        """Convert the model."""
         bodies = [body for body in self.types.called if body not in self.types.frozen]
         roots: list[Graph] = [self.model.graph, *bodies]
         floats = any(self.is_old(tensor) for root in roots for tensor in _all_tensors(root))
         if not floats or not has_casts(self.model.graph):
-            return [f"there is nothing to convert to {self.dtype}"]
+            return Conversion(False, [f"there is nothing to convert to {self.dtype}"])
         head, tail = (self._keep_inputs(), self._keep_outputs()) if self.keep_io else ([], [])
         graphs = [graph for root in roots for graph in walk(root)]
         for graph in graphs if self.to_half else ():
@@ -106,7 +113,7 @@ class _Conversion:
         self.model.compact()
         self.model.sort()
         self.model.pristine = False
-        return self._notes()
+        return Conversion(True, self._notes())
 
     # What may change
 
@@ -316,6 +323,7 @@ class _Conversion:
                 yield cast
                 continue
             set_input(cast, 0, Variable(""))
+            set_output(cast, 0, Variable(""))
             set_output(source, source.outputs.index(made), tensor)
             self._replace(made, tensor)
             self.original[inner] = tensor

@@ -43,7 +43,8 @@ class Converted:
     ) -> None:
         self.model = model(before, opset) if isinstance(before, str) else before
         typed = _is_typed(self.model)
-        self.notes = convert_floats(self.model, dtype, keep)
+        self.notes = convert_floats(self.model, dtype, keep).notes
+        self.model.check()
         self.proto = self.model.proto()
         onnx.checker.check_model(self.proto, full_check=typed)
         self.sessions = [Session(self.model.to_bytes(), optimize) for optimize in (False, True)]
@@ -466,6 +467,12 @@ def test_what_a_node_computes_in_single_is_handed_out_as_it_is() -> None:
     assert made.ops() == ["RandomNormalLike"]
 
 
+def test_quantizers_hand_out_what_they_compute() -> None:
+    text = """main (float[2] x) => (float[2] y) <float s = {0.5}, uint8 z = {128}>
+    { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"""
+    assert Converted(text, keep=True).ops() == ["QuantizeLinear", "DequantizeLinear"]
+
+
 # Other domains ------------------------------------------------------------------------------------
 
 
@@ -502,7 +509,7 @@ def test_a_model_without_operators_of_onnx_is_left_alone() -> None:
     main (float[2] x) => (float[2] y) { y = ai.onnx.ml.Binarizer <threshold = 0.5> (x) }"""
     before = model(text)
     frozen = before.to_bytes()
-    assert convert_floats(before, "fp16") == ["there is nothing to convert to fp16"]
+    assert not convert_floats(before, "fp16").changed
     assert before.to_bytes() == frozen
 
 
@@ -636,6 +643,13 @@ def test_the_report_says_that_it_is_lossy() -> None:
         == "fp16: 4 constant values converted; lossy: weights and results are rounded"
     )
     assert report.warnings[1].startswith("fp16: largest error ")
+
+
+def test_a_model_that_needs_no_conversion_is_not_touched(tmp_path: Path) -> None:
+    model("main (int64[2] x) => (int64[2] y) { y = Neg(x) }").save(tmp_path / "in.onnx")
+    outcome = onnxslim.run(tmp_path / "in.onnx", dtype="fp16")
+    assert outcome.model.pristine
+    assert outcome.report.warnings == ("there is nothing to convert to fp16",)
 
 
 def test_the_report_compares_with_the_model_in_single() -> None:
