@@ -142,6 +142,18 @@ def test_an_initializer_may_become_an_input() -> None:
     assert not made.initializer
 
 
+def test_a_sparse_initializer_may_become_an_input() -> None:
+    proto = model("main (float[2, 2] x) => (float[2, 2] y) { y = MatMul(x, s) }").proto()
+    values, where = (
+        onnx.helper.make_tensor("s", 1, [1], [0.5]),
+        onnx.helper.make_tensor("", 7, [1], [1]),
+    )
+    proto.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, where, [2, 2]))
+    made = after(Model.from_proto(proto), ["x", "s"])
+    assert not made.proto().graph.sparse_initializer
+    assert declared(made, "s") == "%s[FLOAT, 2x2]"
+
+
 def test_an_initializer_may_become_an_output() -> None:
     made = after(CHAIN, outputs=["w"])
     assert ends(made) == ([], ["w"])
@@ -190,6 +202,11 @@ def test_dimensions_keep_the_names_of_inputs_only() -> None:
 def test_what_is_inferred_goes_before_what_is_declared() -> None:
     text = """main (float[3] x) => (float[3] y) <float[7] a> { a = Abs(x) y = Neg(a) }"""
     assert declared(after(text, outputs=["a"]), "a") == "%a[FLOAT, 3]"
+
+
+def test_an_end_is_declared_once() -> None:
+    text = """main (float[3] x) => (float[3] y) <float[3] a> { a = Abs(x) y = Neg(a) }"""
+    assert not after(text, outputs=["a"]).proto().graph.value_info
 
 
 def test_types_are_inferred_behind_calls() -> None:

@@ -19,6 +19,7 @@ from onnxslim.cli import main
 from onnxslim.edits import convert_floats
 from onnxslim.edits.floats import Float
 from onnxslim.errors import InputError
+from onnxslim.ir import fix_input_shapes
 from onnxslim.runtime import Session
 
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -116,6 +117,13 @@ def test_declared_types_follow() -> None:
     made = Converted("main (float[2] x) => (float[2] y) <float[2] a> { a = Abs(x) y = Neg(a) }")
     (info,) = made.proto.graph.value_info
     assert info.type.tensor_type.elem_type == HALF
+
+
+def test_fixed_shapes_stay() -> None:
+    before = model(MLP)
+    fix_input_shapes(before, {"x": (3, 2)})
+    (x,) = Converted(before).proto.graph.input
+    assert helper.printable_value_info(x) == "%x[FLOAT16, 3x2]"
 
 
 def test_metadata_stay() -> None:

@@ -62,6 +62,7 @@ def test_elements(text: str, wanted: str) -> None:
         ("HannWindow(n)", "tensor(float)"),
         ("Shape(x)", "tensor(int64)"),
         ("com.microsoft.FusedMatMul(x, x)", "tensor(float)"),
+        ("ai.onnx.ml.ZipMap <classlabels_int64s = [1, 2]> (x)", ""),
     ],
 )
 def test_the_types_of_results(call: str, wanted: str) -> None:
