@@ -215,6 +215,7 @@ def test_a_constant_node_is_a_constant() -> None:
         ("Normalizer (x)", ("N", 4)),
         ("Scaler (x)", ("N", 4)),
         ("ArrayFeatureExtractor (x, i)", ("N", 2)),
+        ("SVMClassifier (x)", ("N",)),
     ],
 )
 def test_operators_of_classical_learning(call: str, shape: tuple[object, ...]) -> None:

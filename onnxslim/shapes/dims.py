@@ -455,6 +455,13 @@ def _array_features(at: Site) -> list[Loose | None]:
     return [(*(dims[:-1] if len(dims) > 1 else (1,)), picked)]
 
 
+@rule("ai.onnx.ml::SVMClassifier")
+def _support_vectors(at: Site) -> list[Loose | None]:
+    dims = at.dims(0)
+    rows = dims[0] if len(dims) > 1 else 1
+    return [(rows,), (rows, None)]
+
+
 @rule("GatherElements")
 def _gather_elements(at: Site) -> list[Loose | None]:
     return [at.dims(1)]
