@@ -75,21 +75,24 @@ def run(
     """
     steps = parse(passes) if isinstance(passes, str) else tuple(passes)
     steps = dropin.limited(dropin.without(steps, skip), size_threshold)
-    original = loaded = _edited(model, inputs, outputs, input_shapes)
-    notes: list[str] = []
+    original, notes = _edited(model, inputs, outputs, input_shapes)
+    loaded = original
     if dtype:
         data = data if data is None or isinstance(data, (str, os.PathLike)) else _repeatable(data)
-        loaded = original.copy()
-        notes += convert_floats(loaded, dtype, keep_io_types)  # type: ignore[arg-type]
-        if check != "off" and not loaded.pristine:
+        converted = original.copy()
+        changed, said = convert_floats(converted, dtype, keep_io_types)  # type: ignore[arg-type]
+        notes += said
+        if changed:
+            loaded = converted
+        if changed and check != "off":
             feeds = None if data is None else _calibration(data, original, seed)
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
     feeds = None if data is None else _calibration(data, loaded, seed)
     result, report = Pipeline(steps, check=check, seed=seed)(loaded, feeds, progress)
-    if dtype:
+    if loaded is not original:
         before = cost.measure(original, shapes.infer(original), original.disk_size())
-        report = replace(report, before=before, warnings=(*notes, *report.warnings))
-    return Outcome(result, report)
+        report = replace(report, before=before)
+    return Outcome(result, replace(report, warnings=(*notes, *report.warnings)))
 
 
 def slim(
@@ -191,17 +194,17 @@ def _edited(
     inputs: Sequence[str] | None,
     outputs: Sequence[str] | None,
     input_shapes: Shapes | None,
-) -> Model:
+) -> tuple[Model, list[str]]:
     """Load *model* and change what the caller wants changed before anything is compared."""
     loaded = _load(model)
     if not (inputs or outputs or input_shapes):
-        return loaded
+        return loaded, []
     loaded = loaded.copy() if isinstance(model, Model) else loaded
-    cut(loaded, dropin.ends(inputs), dropin.ends(outputs))
+    notes = cut(loaded, dropin.ends(inputs), dropin.ends(outputs))
     if input_shapes:
         fix_input_shapes(loaded, dropin.shapes(input_shapes))
     loaded.pristine = False
-    return loaded
+    return loaded, notes
 
 
 def _moved(original: Model, dtype: str, feeds: Calibration | None, seed: int) -> str:

@@ -17,7 +17,15 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from onnxslim.data import Feed
 from onnxslim.errors import CannotRun, ModelError
@@ -53,9 +61,10 @@ class Session:
             lambda: ort.InferenceSession(model, options, providers=providers)
         )
         self._types = {item.name: item.type for item in self._session.get_inputs()}
-        self._outputs = [item.name for item in self._session.get_outputs()]
-        produced = (item.type for item in self._session.get_outputs())
-        self._native = _NOT_NATIVE.keys().isdisjoint((*self._types.values(), *produced))
+        self.output_types = {item.name: item.type for item in self._session.get_outputs()}
+        """Types by name, as ONNX's operator schemas write them."""
+        kinds = (*self._types.values(), *self.output_types.values())
+        self._native = _NOT_NATIVE.keys().isdisjoint(kinds)
 
     def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
         """Return the outputs by name: arrays, lists and dicts, None for an empty optional.
@@ -68,7 +77,7 @@ class Session:
             values = self._attempt(lambda: self._session.run(None, dict(feed), quiet))
         else:
             values = self._attempt(lambda: self._run_values(feed, quiet))
-        return dict(zip(self._outputs, values, strict=True))
+        return dict(zip(self.output_types, values, strict=True))
 
     def _run_values(self, feed: Mapping[str, Any], quiet: ort.RunOptions) -> list[Array]:
         inputs = {name: _to_ort(value, self._types[name]) for name, value in feed.items()}
@@ -181,6 +190,42 @@ def _loads(ir_version: int, opset: int) -> bool:
     return True
 
 
+def output_types(node: Node, given: Sequence[TypeProto | None]) -> list[str]:
+    """Return the types that onnxruntime finds for the outputs of *node*; empty if it does not.
+
+    *given* are those of its inputs. Nodes with subgraphs are beyond it.
+    """
+    known = all(kind is not None for t, kind in zip(node.inputs, given, strict=True) if t.name)
+    if not known or node.graph is None or any(True for _ in node.subgraphs()):
+        return []
+    model = ModelProto(ir_version=8, graph=GraphProto(name="node"))
+    for domain, version in node.graph.opsets.items():
+        model.opset_import.add(domain=domain, version=version)
+    proto = model.graph.node.add()
+    Exporter(model, node.store).node(node, proto, node.graph)
+    for field in ("name", "input", "output"):
+        proto.ClearField(field)
+    for slot, kind in enumerate(given):
+        proto.input.append("" if kind is None else f"i{slot}")
+        if kind is not None:
+            model.graph.input.append(ValueInfoProto(name=f"i{slot}", type=kind))
+    for slot, tensor in enumerate(node.outputs):
+        proto.output.append(f"o{slot}" if tensor.name else "")
+        if tensor.name:
+            model.graph.output.append(ValueInfoProto(name=f"o{slot}"))
+    weights.filled(model, node.store)
+    found = _loaded_types(model.SerializeToString(deterministic=True))
+    return [found.get(name, "") for name in proto.output] if found else []
+
+
+@functools.lru_cache(maxsize=1024)
+def _loaded_types(content: bytes) -> dict[str, str]:
+    try:
+        return Session(content, optimize=False).output_types
+    except CannotRun:
+        return {}
+
+
 # Constant nodes -----------------------------------------------------------------------------------
 
 _BATCH = 500
@@ -281,7 +326,7 @@ class _Batch:
         if not self.results:
             return iter(())
         weights.filled(self.proto, self.around.model.store)
-        self.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.results)
+        self.graph.output.extend(ValueInfoProto(name=name) for name in self.results)
         session = Session(self.proto.SerializeToString(), optimize=False)
         found = session.run(self.feed)
         return ((tensor, _frozen(found[name])) for name, tensor in self.results.items())
@@ -325,7 +370,7 @@ class _Batch:
         self.graph.input.append(_declaration(name, value))
 
 
-def _declaration(name: str, value: Any) -> onnx.ValueInfoProto:
+def _declaration(name: str, value: Any) -> ValueInfoProto:
     if isinstance(value, np.ndarray):
         return helper.make_tensor_value_info(name, elem_type(value.dtype), value.shape)
     if not isinstance(value, list) or not value or not isinstance(value[0], np.ndarray):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from kit import model
@@ -183,6 +184,55 @@ def test_inspects_models_side_by_side(source: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "in.onnx" in printed
     assert "other.onnx" in printed
+
+
+def inspected(capsys: pytest.CaptureFixture[str], *paths: Path) -> str:
+    assert main(["inspect", *map(str, paths)]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_inspects_types_of_every_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "[red] a.onnx"
+    model("""main (seq(float[batch]) s, string[2] t, float[batch, 3] x)
+        => (float[] c, seq(map(int64, float)) m, float[] y)
+        { c = ConcatFromSequence <axis = 0> (s) y = Neg(x)
+          m = ai.onnx.ml.ZipMap <classlabels_int64s = [1, 2, 3]> (x) }""").save(path)
+    printed = inspected(capsys, path)
+    assert "[red] a.onnx nodes 3" in printed
+    assert "s: seq(float32[batch]) t: string[2] x: float32[batch,3]" in printed
+    assert "m: seq(map(int64, float32[]))" in printed
+
+
+def test_shapes_that_are_not_declared_are_inferred(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.onnx"
+    proto = model("main (float[n, 3] x) => (float y) { y = Abs(x) }").proto()
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(proto, path)
+    assert "outputs y: float32[n,3]" in inspected(capsys, path)
+
+
+def test_operators_that_a_model_lacks_are_dashes(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "deeper" / source.name
+    other.parent.mkdir()
+    model("main (float[2] x) => (float[2] y) { y = Neg(x) }").save(other)
+    printed = inspected(capsys, source, other)
+    assert "MatMul 1 -" in printed
+    assert "Neg - 1" in printed
+
+
+def test_files_of_one_name_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("a/m.onnx"), Path("b/m.onnx")]
+    for path in paths:
+        path.parent.mkdir()
+        model("main (float[2] x) => (float[2] y) { y = Neg(x) }").save(path)
+    assert inspected(capsys, *paths).startswith("a/m.onnx b/m.onnx")
 
 
 def test_a_list_of_values_may_follow_an_option(tmp_path: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ import kit
 from onnxslim import runtime
 from onnxslim.errors import CannotRun
 from onnxslim.ir import Constant, Model, Node, Variable
-from onnxslim.runtime import Session, evaluate, limits
+from onnxslim.runtime import Session, evaluate, limits, output_types
 
 f32 = partial(np.array, dtype=np.float32)
 i8 = partial(np.array, dtype=np.int8)
@@ -169,6 +169,19 @@ def test_a_dropped_session_frees_its_memory_even_after_an_error() -> None:
             Session(big, True).run({"x": np.ones((1, 3), np.float32)})
     gc.collect()
     assert _resident() - before < 128 << 20  # two of them would be more
+
+
+@pytest.mark.parametrize(
+    ("call", "wanted"),
+    [
+        ("com.microsoft.BiasGelu(x, b)", ["tensor(float16)"]),
+        ("com.microsoft.Nothing(x, b)", []),
+    ],
+)
+def test_types_of_the_outputs_of_a_node(call: str, wanted: list[str]) -> None:
+    made = model(f"g (float16[2] x, float16[2] b) => (float16[2] y) {{ y = {call} }}")
+    given = [info.type for info in made.proto().graph.input]
+    assert output_types(made.graph.nodes[0], given) == wanted
 
 
 def test_the_limits_are_what_loads() -> None:

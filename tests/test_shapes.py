@@ -207,3 +207,18 @@ def test_a_constant_node_is_a_constant() -> None:
     model = load("{ c = Constant<value = int64[2] {3, 4}>() y = Reshape(x, c) }", "float[N] x")
     assert isinstance(tensors(model)["c"], Constant)
     assert infer(model).static(tensors(model)["y"]) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "shape"),
+    [
+        ("Normalizer (x)", ("N", 4)),
+        ("Scaler (x)", ("N", 4)),
+        ("ArrayFeatureExtractor (x, i)", ("N", 2)),
+        ("SVMClassifier (x)", ("N",)),
+    ],
+)
+def test_operators_of_classical_learning(call: str, shape: tuple[object, ...]) -> None:
+    proto = parser.parse_model(f"""<ir_version: 10, opset_import: ["" : 21, "ai.onnx.ml" : 3]>
+    g (float[N, 4] x) => (y) <int64[1, 2] i = {{0, 1}}> {{ y = ai.onnx.ml.{call} }}""")
+    assert shape_of(Model.from_proto(proto)) == shape

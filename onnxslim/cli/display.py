@@ -6,15 +6,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
+from onnx import TensorProto, TypeProto
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from onnxslim import cost, pipeline, registry, shapes
 from onnxslim.cost import Stats
-from onnxslim.ir import Model
+from onnxslim.ir import Constant, Model, Tensor, numpy_type
 from onnxslim.pipeline import Report
 from onnxslim.recipes import RECIPES
 
@@ -93,25 +97,65 @@ class Display:
     def models(self, paths: Sequence[Path]) -> None:
         """Print what models are made of, a column each."""
         loaded = [Model.load(path) for path in paths]
-        stats = [cost.measure(m, shapes.infer(m), m.disk_size()) for m in loaded]
+        facts = [shapes.infer(model, trust_names=True) for model in loaded]
+        stats = [
+            cost.measure(m, known, m.disk_size()) for m, known in zip(loaded, facts, strict=True)
+        ]
         table = Table(box=None, pad_edge=False)
-        table.add_column("")
-        for path in paths:
-            table.add_column(path.name, justify="right")
+        table.add_column("", overflow="fold")
+        for title in _titles(paths):
+            table.add_column(Text(title), justify="right", overflow="fold")
         for title, values in _rows(stats):
-            table.add_row(title, *values)
+            is_operator = title.startswith(" ")
+            table.add_row(Text(title), *("-" if is_operator and v == "0" else v for v in values))
         table.add_row("opset / IR version", *(f"{m.opset} / {m.ir_version}" for m in loaded))
         for kind in ("inputs", "outputs"):
-            sides = [getattr(m.graph, kind) for m in loaded]
-            table.add_row(kind, *("\n".join(map(_signature, tensors)) for tensors in sides))
+            sides = zip((getattr(model.graph, kind) for model in loaded), facts, strict=True)
+            lines = ("\n".join(map(_signature, side, repeat(known))) for side, known in sides)
+            table.add_row(kind, *map(Text, lines))
         self.out.print(table)
 
 
-def _signature(tensor: object) -> str:
-    shape = getattr(tensor, "shape", None)
-    dims = "?" if shape is None else ",".join("?" if d is None else str(d) for d in shape)
-    dtype = getattr(tensor, "dtype", None)
-    return f"{getattr(tensor, 'name', '')}: {'?' if dtype is None else dtype}[{dims}]"
+def _titles(paths: Sequence[Path]) -> list[str]:
+    """Return the names of files, or their paths where names repeat."""
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _signature(tensor: Tensor, facts: shapes.Facts) -> str:
+    """Return the name, type and shape of *tensor*: as declared, else as inferred."""
+    shape = facts.shape(tensor) if tensor.shape is None else tensor.shape
+    source = None if isinstance(tensor, Constant) else tensor.source
+    kind = facts.elem_type(tensor)
+    if kind or source is None:
+        return f"{tensor.name}: {_typed(kind, shape)}"
+    return f"{tensor.name}: {_type(source.type)}"
+
+
+def _type(declared: TypeProto) -> str:
+    """Write a declared type: ``seq(float32[N,4])``."""
+    kind = declared.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        inner = _type(getattr(declared, kind).elem_type)
+        return f"{'seq' if kind == 'sequence_type' else 'optional'}({inner})"
+    if kind == "map_type":
+        key, value = declared.map_type.key_type, declared.map_type.value_type
+        return f"map({_element(key)}, {_type(value)})"
+    tensor = declared.tensor_type
+    dims = [dim.dim_value or dim.dim_param or None for dim in tensor.shape.dim]
+    return _typed(tensor.elem_type, dims if tensor.HasField("shape") else None)
+
+
+def _typed(kind: int, shape: Sequence[Any] | None) -> str:
+    """Write the type of a tensor: ``float32[N,4]``, or ``float32[...]`` of an unknown rank."""
+    dims = "..." if shape is None else ",".join("?" if d is None else str(d) for d in shape)
+    return f"{_element(kind)}[{dims}]"
+
+
+def _element(kind: int) -> str:
+    if kind == TensorProto.STRING:
+        return "string"
+    return str(numpy_type(kind)) if kind else "?"
 
 
 def _rows(stats: Sequence[Stats], only_changed: bool = False) -> Iterator[tuple[str, list[str]]]:

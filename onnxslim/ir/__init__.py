@@ -1,6 +1,7 @@
 """The graph that passes rewrite; the only importer of onnx-graphsurgeon."""
 
 from onnxslim.errors import Declined
+from onnxslim.ir.declarations import change_elem_type, declare, retype, with_elem_type
 from onnxslim.ir.garbage import collect_young, no_collection
 from onnxslim.ir.graph import (
     STANDARD_DOMAINS,
@@ -25,12 +26,15 @@ from onnxslim.ir.operators import (
 )
 from onnxslim.ir.sizes import constant_node_bytes, initializer_bytes, node_bytes, raw_bytes
 from onnxslim.ir.surgery import (
+    captured,
     erase,
     is_used,
     producer,
     release,
     replace_uses,
+    set_input,
     set_inputs,
+    set_output,
     substitute,
     walk,
 )
@@ -54,10 +58,13 @@ __all__ = [
     "Variable",
     "absent",
     "absorb",
+    "captured",
+    "change_elem_type",
     "collect_young",
     "constant",
     "constant_holds",
     "constant_node_bytes",
+    "declare",
     "elem_type",
     "erase",
     "fix_input_shapes",
@@ -74,7 +81,11 @@ __all__ = [
     "release",
     "replace_file",
     "replace_uses",
+    "retype",
+    "set_input",
     "set_inputs",
+    "set_output",
     "substitute",
     "walk",
+    "with_elem_type",
 ]

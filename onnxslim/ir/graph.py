@@ -117,6 +117,10 @@ class Constant(_Identity, gs.Constant):
         """Number of elements."""
         return math.prod(self.shape)
 
+    def twin(self, name: str) -> Constant:
+        """Return a constant of the same value, which is not copied."""
+        return Constant(name, self._values)
+
     def to_variable(self, dtype: Any = None, shape: Any = ()) -> Variable:
         """Turn this tensor into a variable in place."""
         super().to_variable(dtype, list(shape))

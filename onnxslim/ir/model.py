@@ -13,7 +13,7 @@ from onnxslim.errors import InputError, ModelError
 from onnxslim.ir import serde, weights, wire
 from onnxslim.ir.graph import Constant, Graph, Node, Variable, adopt
 from onnxslim.ir.surgery import sort, walk
-from onnxslim.ir.weights import Store
+from onnxslim.ir.weights import Array, Store, Weight
 
 _NUMBERED = re.compile(r"_\d+$")
 
@@ -115,6 +115,14 @@ class Model:
     def lend(self, folder: Path) -> Path:
         """Write the model into *folder*, linking to weights that lie in files; return its path."""
         return weights.lend(self.skeleton(), self.store, folder)
+
+    def decoded(self, tensor: onnx.TensorProto) -> Array:
+        """Return the values of one of the model's tensors."""
+        return Weight(tensor, self.store).load()
+
+    def encoded(self, values: Array, name: str) -> onnx.TensorProto:
+        """Return *values* as a tensor for this model."""
+        return weights.to_tensor(values, name, self.store)
 
     def size(self) -> int:
         """Return the bytes that the model takes as one file."""

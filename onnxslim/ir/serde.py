@@ -19,6 +19,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoPro
 from onnxslim.errors import ModelError
 from onnxslim.ir import graph as g
 from onnxslim.ir import weights, wire
+from onnxslim.ir.declarations import declare, is_redeclared, value_info
 from onnxslim.ir.garbage import no_collection
 from onnxslim.ir.graph import Constant, Function, Graph, Node, Opaque, Tensor, Variable
 from onnxslim.ir.operators import constant_holds
@@ -95,7 +96,7 @@ class Importer:
         for info in proto.input:
             tensor = local.get(info.name)
             if not isinstance(tensor, Constant):
-                variable = local[info.name] = _declared(tensor or Variable(info.name), info)
+                variable = local[info.name] = declare(tensor or Variable(info.name), info)
                 graph.inputs.append(variable)
                 tensor = variable
             else:
@@ -108,7 +109,7 @@ class Importer:
         for info in proto.output:
             tensor = local.get(info.name) or outer(info.name)
             if tensor is None:
-                tensor = local[info.name] = _declared(Variable(info.name), info)
+                tensor = local[info.name] = declare(Variable(info.name), info)
             graph.outputs.append(tensor)
         graph.output_info = list(proto.output)
         for note in notes:
@@ -128,7 +129,7 @@ class Importer:
         for name in proto.input:
             local[name] = Variable(name)
             if name in body.value_info:
-                _declared(local[name], body.value_info[name])
+                declare(local[name], body.value_info[name])
             body.inputs.append(local[name])
         self._nodes(body, proto.node, body.value_info, local, lambda _: None)
         for name in proto.output:
@@ -173,7 +174,7 @@ class Importer:
                     continue
                 local[name] = Variable(name)
                 if name in types:
-                    _declared(local[name], types[name])
+                    declare(local[name], types[name])
 
         if not all(isinstance(name, str) for name in local):
             raise ModelError("the name of a tensor is not UTF-8")
@@ -243,32 +244,6 @@ class Importer:
         if isinstance(value, Constant):
             return value._values
         return weights.spooled(np.array(value, dtype))
-
-
-def _declared(variable: Any, info: ValueInfoProto) -> Any:
-    """Give *variable* the type that *info* declares, and remember both."""
-    kind, dtype, shape = info.type.WhichOneof("value"), None, None
-    if kind in ("tensor_type", "sparse_tensor_type"):
-        declared = getattr(info.type, kind)
-        if declared.elem_type in weights.KNOWN_TYPES:
-            dtype = weights.numpy_type(declared.elem_type)
-        if declared.HasField("shape"):
-            shape = [dim.dim_value or _dimension(dim) for dim in declared.shape.dim]
-    kind = kind or "tensor_type"
-    seen = dtype, None if shape is None else tuple(shape), kind
-    g.put(variable, dtype=dtype, shape=shape, type=kind, source=info, seen=seen)
-    return variable
-
-
-def _dimension(dim: Any) -> int | str | None:
-    if dim.HasField("dim_value"):
-        return 0
-    return str(dim.dim_param) if dim.HasField("dim_param") else None
-
-
-def _snapshot(variable: Variable) -> tuple[Any, ...]:
-    shape = None if variable.shape is None else tuple(variable.shape)
-    return variable.dtype, shape, variable.type
 
 
 # Export -------------------------------------------------------------------------------------------
@@ -350,7 +325,7 @@ class Exporter:
                     current[tensor.name] = tensor
         for name, info in graph.value_info.items():
             held = current.pop(name, None)
-            if held is not None and _retyped(held):
+            if held is not None and is_redeclared(held):
                 proto.value_info.append(value_info(held))
             elif held is not None or name in known or name in graph.undefined_info:
                 proto.value_info.append(info)
@@ -532,28 +507,6 @@ def _schema_kind(node: Node, name: str, graph: Graph) -> int:
         return int(AttributeProto.INTS)
 
 
-def _retyped(tensor: Tensor) -> bool:
-    """Say whether a pass changed the declared type of *tensor*."""
-    return isinstance(tensor, Variable) and tensor.seen not in (None, _snapshot(tensor))
-
-
-def value_info(tensor: Tensor) -> ValueInfoProto:
-    """Return the declaration of *tensor*: the one it came with, unless a pass changed it."""
-    if isinstance(tensor, Constant):
-        return helper.make_tensor_value_info(tensor.name, tensor.elem_type, tensor.shape)
-    source = tensor.source
-    if source is not None and not _retyped(tensor):
-        if source.name == tensor.name:
-            return source
-        renamed = ValueInfoProto()
-        renamed.CopyFrom(source)
-        renamed.name = tensor.name
-        return renamed
-    if tensor.dtype is None:
-        return ValueInfoProto(name=tensor.name)
-    return helper.make_tensor_value_info(tensor.name, weights.elem_type(tensor.dtype), tensor.shape)
-
-
 def _input_info(graph: Graph) -> Iterator[ValueInfoProto]:
     waiting = dict.fromkeys(graph.inputs)
     for tensor in graph.input_order:
@@ -569,7 +522,7 @@ def _input_info(graph: Graph) -> Iterator[ValueInfoProto]:
 def _output_info(graph: Graph) -> Iterator[ValueInfoProto]:
     for tensor, info in itertools.zip_longest(graph.outputs, graph.output_info):
         if tensor is not None:
-            keep = info is not None and info.name == tensor.name and not _retyped(tensor)
+            keep = info is not None and info.name == tensor.name and not is_redeclared(tensor)
             yield info if keep else value_info(tensor)
 
 

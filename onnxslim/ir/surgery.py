@@ -47,6 +47,18 @@ def set_inputs(node: Node, tensors: Iterable[Tensor]) -> None:
         list.append(tensor.outputs, node)
 
 
+def set_input(node: Node, slot: int, tensor: Tensor) -> None:
+    """Replace one input of *node*, which may read the same tensor in another slot too."""
+    set_inputs(node, [tensor if i == slot else item for i, item in enumerate(node.inputs)])
+
+
+def set_output(node: Node, slot: int, tensor: Tensor) -> None:
+    """Make *node* compute *tensor*, which nobody else does, in place of an output."""
+    list.clear(node.outputs[slot].inputs)
+    list.__setitem__(node.outputs, slot, tensor)
+    list.append(tensor.inputs, node)
+
+
 def unlink_inputs(node: Node) -> list[Tensor]:
     """Detach *node* from its inputs and return them."""
     tensors: list[Tensor] = list(node.inputs)

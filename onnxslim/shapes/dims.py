@@ -83,6 +83,8 @@ def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
     "ScatterElements", "ScatterND", "Selu", "Shrink", "Sigmoid", "Sign",
     "SimplifiedLayerNormalization", "Sin", "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt",
     "Swish", "Tan", "Tanh", "TensorScatter", "ThresholdedRelu", "Trilu",
+    "ai.onnx.ml::Binarizer", "ai.onnx.ml::Imputer", "ai.onnx.ml::LabelEncoder",
+    "ai.onnx.ml::Normalizer", "ai.onnx.ml::Scaler",
     "com.microsoft::BiasGelu", "com.microsoft::FastGelu", "com.microsoft::Gelu",
     "com.microsoft::QuickGelu", "com.microsoft::SkipLayerNormalization",
     "com.microsoft::SkipSimplifiedLayerNormalization",
@@ -445,6 +447,19 @@ def _gather(at: Site) -> list[Loose | None]:
     dims, picked = at.dims(0), at.dims(1)
     axis = axis_of(at.number("axis", 0), len(dims))
     return [[*dims[:axis], *picked, *dims[axis + 1 :]]]
+
+
+@rule("ai.onnx.ml::ArrayFeatureExtractor")
+def _array_features(at: Site) -> list[Loose | None]:
+    dims, picked = at.dims(0), product(at.dims(1))
+    return [(*(dims[:-1] if len(dims) > 1 else (1,)), picked)]
+
+
+@rule("ai.onnx.ml::SVMClassifier")
+def _support_vectors(at: Site) -> list[Loose | None]:
+    dims = at.dims(0)
+    rows = dims[0] if len(dims) > 1 else 1
+    return [(rows,), (rows, None)]
 
 
 @rule("GatherElements")

@@ -30,7 +30,9 @@ from onnxslim.ir import (
     producer,
     release,
     replace_uses,
+    set_input,
     set_inputs,
+    set_output,
     substitute,
     walk,
 )
@@ -189,6 +191,26 @@ def test_set_inputs() -> None:
 
 
 # Erasing ------------------------------------------------------------------------------------------
+
+
+def test_set_input_changes_one_slot() -> None:
+    node, x, new = Node("Add", "", {}, []), Variable("x"), Variable("new")
+    set_inputs(node, [x, x])
+    set_input(node, 1, new)
+    assert [t.name for t in node.inputs] == ["x", "new"]
+    assert (x.outputs, new.outputs) == ([node], [node])
+
+
+def test_set_output_leaves_the_old_tensor_without_a_producer() -> None:
+    old, new = Variable("old"), Variable("new")
+    node = Node("Abs", "", {}, [], [old])
+    set_output(node, 0, new)
+    assert (list(node.outputs), old.inputs, new.inputs) == ([new], [], [node])
+
+
+def test_a_twin_shares_the_value() -> None:
+    first = constant("a", np.ones(3, np.float32))
+    assert first.twin("b").values is first.values
 
 
 def test_erase_takes_what_only_it_needed() -> None:
