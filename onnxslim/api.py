@@ -11,14 +11,15 @@ from typing import Any
 
 import onnx
 
-from onnxslim import cost, dropin, shapes
+from onnxslim import cost, dropin, shapes, versions
 from onnxslim.base import Effect, Pass
 from onnxslim.data import Calibration, Feed, input_specs
 from onnxslim.edits import convert_floats, cut
-from onnxslim.errors import BrokenModel, InputError, OutputError
+from onnxslim.errors import BrokenModel, InputError, OutputError, PassError
 from onnxslim.ir import Model, fix_input_shapes, replace_file
 from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, _source, silent
 from onnxslim.registry import parse
+from onnxslim.runtime import limits
 from onnxslim.validate import Reference
 
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
@@ -59,6 +60,7 @@ def run(
     outputs: Sequence[str] | None = None,
     dtype: str | None = None,
     keep_io_types: bool = False,
+    target_opset: int | None = None,
     skip: Iterable[str] = (),
     size_threshold: int | None = None,
     check: Check = "end",
@@ -70,6 +72,7 @@ def run(
     *inputs*, *outputs*, *dtype* and *input_shapes* change the model before it is rewritten, and
     *size_threshold* limits what constant folding computes, as in `slim`. The result is compared
     with the model that was changed so; how far *dtype* moves the original is a warning of its own.
+    *target_opset* converts the model first, and the result is compared with what it was before.
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
     """
@@ -77,6 +80,9 @@ def run(
     steps = dropin.limited(dropin.without(steps, skip), size_threshold)
     original, notes = _edited(model, inputs, outputs, input_shapes)
     loaded = original
+    if target_opset is not None:
+        _must_convert(original, target_opset)
+        steps = (*parse(f"convert-opset{{target={target_opset}}}"), *steps)
     if dtype:
         data = data if data is None or isinstance(data, (str, os.PathLike)) else _repeatable(data)
         converted = original.copy()
@@ -89,6 +95,9 @@ def run(
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
     feeds = None if data is None else _calibration(data, loaded, seed)
     result, report = Pipeline(steps, check=check, seed=seed)(loaded, feeds, progress)
+    if target_opset is not None and result.opset != target_opset:
+        reason = str(report.steps[0].skipped).removeprefix("left out on this model: ")
+        raise BrokenModel(f"the model could not be kept in opset {target_opset}: {reason}")
     if loaded is not original:
         before = cost.measure(original, shapes.infer(original), original.disk_size())
         report = replace(report, before=before)
@@ -107,6 +116,7 @@ def slim(
     outputs: Sequence[str] | None = None,
     dtype: str | None = None,
     keep_io_types: bool = False,
+    target_opset: int | None = None,
     skip_optimizations: Sequence[str] | None = None,
     skip_fusion_patterns: Sequence[str] | None = None,
     size_threshold: int | None = None,
@@ -125,7 +135,8 @@ def slim(
 
     *passes* is a recipe or a list such as ``"fuse-conv-bn,drop-dead"``; *data* are inputs to
     compare on (an ``.npz``, a folder of ``test_data_set_*``, or feeds); *input_shapes* fixes
-    dimensions, e.g. ``{"image": (1, 3, 224, 224)}``; *check* is ``"each"``, ``"end"`` or ``"off"``.
+    dimensions, e.g. ``{"image": (1, 3, 224, 224)}``; *check* is ``"each"``, ``"end"`` or ``"off"``;
+    *target_opset* converts the model to that version of ONNX's operators first (docs/opsets.md).
     A model over 2 GiB comes back with its weights left in the external data of *output*.
 
     The other keywords are those of the OnnxSlim package (docs/migrating.md). *output_model*,
@@ -155,6 +166,7 @@ def slim(
         outputs=outputs,
         dtype=dtype,
         keep_io_types=keep_io_types,
+        target_opset=target_opset,
         skip=(*(skip_optimizations or ()), *(skip_fusion_patterns or ())),
         size_threshold=size_threshold,
         check=_check(check, model_check),
@@ -205,6 +217,18 @@ def _edited(
         fix_input_shapes(loaded, dropin.shapes(input_shapes))
     loaded.pristine = False
     return loaded, notes
+
+
+def _must_convert(model: Model, target: int) -> None:
+    """Raise InputError where *model* cannot be converted to opset *target*."""
+    newest_format, newest = limits()
+    newest = min(newest, onnx.defs.onnx_opset_version())
+    if target > newest or versions.file_format(target) > newest_format:
+        raise InputError(f"opset {target} is too new: the installed onnxruntime loads {newest}")
+    try:
+        versions.convert(model.copy(), target)
+    except PassError as error:
+        raise InputError(str(error)) from error
 
 
 def _moved(original: Model, dtype: str, feeds: Calibration | None, seed: int) -> str:

@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[1]
 PASSES = ROOT / "passes"
 MODULES_OPEN_TO_PASSES = {
     f"onnxslim.{name}"
-    for name in ("base", "cost", "errors", "ir", "observe", "pattern", "rewrite", "shapes")
+    for name in (
+        *("base", "cost", "errors", "ir", "observe", "pattern", "rewrite", "shapes", "versions"),
+    )
 }
 
 

@@ -129,6 +129,12 @@ def _repeated(args: list[str]) -> Iterator[str]:
 @click.option(
     "--keep-io-types", is_flag=True, help="With --dtype: not those of inputs and outputs."
 )
+@click.option(
+    "--target-opset",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Convert to this version of ONNX's operators first.",
+)
 @click.option("--inspect", "inspecting", is_flag=True, help="Only print what models are made of.")
 @click.option("--dump-to-disk", is_flag=True, help="With --inspect: write the nodes as CSV too.")
 @click.option("--model-check", is_flag=True, hidden=True, help="The default: --check end.")
@@ -157,6 +163,7 @@ def slim(
     outputs: tuple[str, ...],
     dtype: str | None,
     keep_io_types: bool,
+    target_opset: int | None,
     inspecting: bool,
     dump_to_disk: bool,
     model_check: bool,
@@ -199,6 +206,7 @@ def slim(
             outputs=_names(outputs),
             dtype=dtype,
             keep_io_types=keep_io_types,
+            target_opset=target_opset,
             skip=skip,
             size_threshold=size_threshold,
             check="end" if model_check and check == "off" else check,  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import onnx
 
 from onnxslim.errors import InputError, ModelError
 from onnxslim.ir import serde, weights, wire
-from onnxslim.ir.graph import Constant, Graph, Node, Variable, adopt
+from onnxslim.ir.graph import STANDARD_DOMAINS, Constant, Graph, Node, Variable, adopt
 from onnxslim.ir.surgery import sort, walk
 from onnxslim.ir.weights import Array, Store, Weight
 
@@ -150,6 +150,24 @@ class Model:
     def opset(self) -> int:
         """Version of ONNX's own operator set in the main graph."""
         return self.graph.version
+
+    def set_opset(self, version: int, ir_version: int) -> None:
+        """Declare *version* of ONNX's own operator set, and at least this *ir_version*.
+
+        Local functions follow. Initializers that old files list among the inputs stay constants.
+        """
+        roots = (
+            (self.graph, self._shell.opset_import),
+            *((f, f.proto.opset_import) for f in self.functions),
+        )
+        for graph, imports in roots:
+            for entry in imports:
+                if entry.domain in STANDARD_DOMAINS:
+                    entry.version = graph.opsets[entry.domain] = version
+        if self._shell.ir_version < ir_version:
+            self._shell.ir_version = ir_version
+            for graph in self.graphs():
+                graph.input_order = [t for t in graph.input_order if not isinstance(t, Constant)]
 
     @property
     def names(self) -> Names:

@@ -1,0 +1,1 @@
+"""Passes that say the same in another dialect, because the user asks."""
