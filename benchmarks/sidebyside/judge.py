@@ -20,6 +20,7 @@ the expected outputs. Integers, booleans, texts, shapes and types must be equal.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -66,7 +67,18 @@ def describe(path: Path) -> dict[str, Any]:
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in nodes(model) if n.domain not in own})
     used = {path, *(path.parent / name for name in _external(model))}
     size = sum(file.stat().st_size for file in used)
-    return {"nodes": sum(1 for _ in nodes(model)), "bytes": size, "foreign": foreign}
+    counted = {"nodes": sum(1 for _ in nodes(model)), "bytes": size, "foreign": foreign}
+    return counted | {"refused": _refused(path)}
+
+
+def _refused(path: Path) -> str:
+    """Say why a model is none, where onnx's checker and onnxruntime agree on that."""
+    fault = _fault(path)
+    if fault:
+        with contextlib.suppress(CannotRun):
+            Session(path, optimize=False)
+            return ""
+    return fault
 
 
 def _external(model: onnx.ModelProto) -> set[str]:
@@ -276,7 +288,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except Exception as failure:  # a file that is no model
         return {"verdict": "invalid", "reason": _line(failure)}
     shown = error if math.isfinite(error) else None
-    return describe(path) | {"verdict": verdict, "reason": reason, "error": shown}
+    size = {key: value for key, value in describe(path).items() if key != "refused"}
+    return size | {"verdict": verdict, "reason": reason, "error": shown}
 
 
 if __name__ == "__main__":
