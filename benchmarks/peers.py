@@ -105,23 +105,26 @@ class Bench:
         return asdict(measure.run(command, installed.environment(), self.args.limit))
 
     def _worked(self, case: Case, tool: str, target: Path) -> str:
-        """Let a tool's worker do it and return what went wrong."""
-        request = {"input": case["model"], "output": str(target)}
+        """Let a tool's worker do it and return what went wrong, then in a new process too."""
+        request, worker = {"input": case["model"], "output": str(target)}, self.workers[tool]
+        fresh, reason = not worker.running, self._asked(worker, request)
+        if reason and not fresh:
+            worker.close()
+            reason = self._asked(worker, request)
+        return reason
+
+    def _asked(self, worker: Worker, request: Row) -> str:
         try:
-            return str(self.workers[tool].ask(request, self.args.limit).get("error", ""))
+            return str(worker.ask(request, self.args.limit).get("error", ""))
         except Died as reason:
             return str(reason)
 
     def _verdict(self, case: Case, target: Path, judged: bool) -> Row:
-        request = {"case": case, "result": str(target)}
-        unjudged: Row = {"verdict": "unjudged", "reason": ""}
+        request = {"case": case, "result": str(target), "judged": judged}
         try:
-            if not judged:
-                described: Row = self._judge.ask({"case": {"model": str(target)}}, LIMIT)
-                return described | unjudged
             answer: Row = self._judge.ask(request, LIMIT)
         except Died as reason:
-            return unjudged | {"reason": f"the judge: {reason}"}
+            return {"verdict": "unjudged", "reason": f"the judge: {reason}"}
         return answer
 
     def median(self, case: str, tool: str, field: str) -> float | None:

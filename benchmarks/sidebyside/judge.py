@@ -61,7 +61,10 @@ def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return the nodes of a model, its bytes on disk, and the operators beyond the standard."""
+    """Return the nodes of a model, its bytes on disk, and the operators beyond the standard.
+
+    ``refused`` says why it is no model, if onnx's checker and onnxruntime agree on that.
+    """
     model = onnx.load(path, load_external_data=False)
     own = STANDARD | {function.domain for function in model.functions}
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in nodes(model) if n.domain not in own})
@@ -72,7 +75,6 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _refused(path: Path) -> str:
-    """Say why a model is none, where onnx's checker and onnxruntime agree on that."""
     fault = _fault(path)
     if fault:
         with contextlib.suppress(CannotRun):
@@ -282,13 +284,16 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if "result" not in request:
         return describe(Path(case["model"]))
     path = Path(request["result"])
-    known = _case(case["model"], tuple(case.get("sets", ())), tuple(case.get("feeds", ())))
     try:
+        size = describe(path)
+        refused = size.pop("refused")
+        if not request.get("judged", True):
+            return size | {"verdict": "invalid" if refused else "unjudged", "reason": refused}
+        known = _case(case["model"], tuple(case.get("sets", ())), tuple(case.get("feeds", ())))
         verdict, reason, error = known.verdict(path)
     except Exception as failure:  # a file that is no model
         return {"verdict": "invalid", "reason": _line(failure)}
     shown = error if math.isfinite(error) else None
-    size = {key: value for key, value in describe(path).items() if key != "refused"}
     return size | {"verdict": verdict, "reason": reason, "error": shown}
 
 
