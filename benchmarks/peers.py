@@ -47,6 +47,10 @@ LIMIT = 600.0
 """Seconds for a verdict."""
 BAD = ("crash", "invalid", "interface", "wrong")
 
+LEGEND = """\
+`*` has operators beyond the standard that the original does not have. Bytes are relative to the
+original's, then without metadata and doc strings ("notes")."""
+
 
 class Bench:
     """What every comparison needs: tools, results, and a judge."""
@@ -190,7 +194,7 @@ def models(bench: Bench) -> None:
         names.append(case["name"])
         bench.compare(case, number)
     print("\n" + table(["model", "before", *bench.tools, "best peer"], _node_rows(bench, names)))
-    print("\n`*` has operators beyond the standard that the original does not have\n")
+    print(f"\n{LEGEND}\n")
     print(_summary(bench, names))
     for name, ours, best in _lost(bench, names):
         print(f"\nnot the best: {name}: {ours} nodes, best peer {best}")
@@ -274,7 +278,8 @@ def _lost(bench: Bench, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def _summary(bench: Bench, names: Sequence[str]) -> str:
-    header = ["tool", "right", *BAD, "unjudged", "fewest nodes", "larger file", "median bytes"]
+    header = ["tool", "right", *BAD, "unjudged", "fewest nodes", "larger file"]
+    header += ["median bytes", "without notes"]
     header += ["median s cpu", "cpu against ours", "median s wall", "median MB", "largest MB"]
     return table(header, (_summary_row(bench, tool, names) for tool in bench.tools))
 
@@ -284,20 +289,26 @@ def _summary_row(bench: Bench, tool: str, names: Sequence[str]) -> list[str]:
     verdicts = [row["verdict"] for row in rows]
     stand = [row for row in rows if _stands(bench, row)]
     originals = {name: bench.results.get(name, "original") or {} for name in names}
-    larger = sum(row["bytes"] > originals[row["case"]]["bytes"] for row in rows if "bytes" in row)
-    sizes = [row["bytes"] / originals[row["case"]]["bytes"] for row in rows if "bytes" in row]
+    written = [row for row in rows if "bytes" in row]
+    sizes = [row["bytes"] / originals[row["case"]]["bytes"] for row in written]
+    bare = [_bare(row) / _bare(originals[row["case"]]) for row in written]
     return [
         tool,
         *(str(verdicts.count(verdict)) for verdict in ("ok", *BAD, "unjudged")),
         str(sum(row["nodes"] <= _fewest(bench, row["case"]) for row in stand)),
-        str(larger),
-        f"{statistics.median(sizes):.1%}" if sizes else "-",
+        str(sum(size > 1 for size in sizes)),
+        *(f"{statistics.median(values):.1%}" if values else "-" for values in (sizes, bare)),
         _median(bench, tool, names, "cpu"),
         _ratio(bench, tool, names),
         _median(bench, tool, names, "wall"),
         _median(bench, tool, names, "resident", ".0f"),
         f"{max((row.get('resident', 0) for row in rows), default=0):.0f}",
     ]
+
+
+def _bare(row: Row) -> int:
+    """Return the bytes of a model without its metadata and doc strings."""
+    return int(row["bytes"] - row["notes"])
 
 
 def _fewest(bench: Bench, case: str) -> int:

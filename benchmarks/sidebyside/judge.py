@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.checker
+from google.protobuf.message import Message
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -64,15 +65,27 @@ def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 def describe(path: Path) -> dict[str, Any]:
     """Return the nodes of a model, its bytes on disk, and the operators beyond the standard.
 
-    ``refused`` says why it is no model, if onnx's checker and onnxruntime agree on that.
+    ``notes`` are the bytes of metadata and doc strings. ``refused`` says why it is no model, if
+    onnx's checker and onnxruntime agree on that.
     """
     model = onnx.load(path, load_external_data=False)
     own = STANDARD | {function.domain for function in model.functions}
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in nodes(model) if n.domain not in own})
     used = {path, *(path.parent / name for name in _external(model))}
-    size = sum(file.stat().st_size for file in used)
-    counted = {"nodes": sum(1 for _ in nodes(model)), "bytes": size, "foreign": foreign}
-    return counted | {"refused": _refused(path)}
+    counted = {"nodes": sum(1 for _ in nodes(model)), "foreign": foreign}
+    counted["bytes"] = sum(file.stat().st_size for file in used)
+    whole = model.ByteSize()
+    _drop_notes(model)
+    return counted | {"notes": whole - model.ByteSize(), "refused": _refused(path)}
+
+
+def _drop_notes(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type:
+            for item in [value] if isinstance(value, Message) else value:
+                _drop_notes(item)
 
 
 def _refused(path: Path) -> str:
