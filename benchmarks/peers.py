@@ -12,6 +12,7 @@ stopped; ``--redo ours`` forgets those of a tool. Each tool runs as its command 
 default; ``ours-unchecked`` is this project without its comparison with the original, which no peer
 makes by default. sidebyside/judge.py says what counts as right.
 
+``--rounds 0`` takes no times: each tool works in one process, which saves most of the waiting.
 Processor seconds are those of all processes of a command, wall seconds depend on what else the
 machine does. Tools take turns, the order shifts with every case and round, tables give medians.
 """
@@ -36,13 +37,19 @@ from typing import Any
 
 from sidebyside import measure
 from sidebyside.results import Results, Row, table
-from sidebyside.tools import COMMON, HERE, ROOT, TOOLS, Installed, environment, install
+from sidebyside.tools import COMMON, HERE, ROOT, TOOLS, environment, install
 from sidebyside.workers import Died, Worker
 
 Case = dict[str, Any]
 RELEASES = ("1.18.0", "1.16.2", "1.14.1")
 """Releases of onnx whose backend tests are taken beside those of the installed one."""
+LIMIT = 600.0
+"""Seconds for a verdict."""
 BAD = ("crash", "invalid", "interface", "wrong")
+
+LEGEND = """\
+`*` has operators beyond the standard that the original does not have. Bytes are relative to the
+original's, then without metadata and doc strings ("notes")."""
 
 
 class Bench:
@@ -53,6 +60,7 @@ class Bench:
         self.cache = args.cache.expanduser()
         self.cache.mkdir(parents=True, exist_ok=True)
         self.tools = {name: install(name, self.cache) for name in args.tools}
+        self.workers = {n: Worker(t.server(), t.environment()) for n, t in self.tools.items()}
         self.results = Results(args.output, args.redo)
         self._judge = Worker([sys.executable, "-m", "sidebyside.judge"], environment(ours=True))
 
@@ -60,48 +68,85 @@ class Bench:
         """Yield the cases that are asked for, and tell of progress."""
         cases = [case for case in cases if fnmatch.fnmatch(case["name"], self.args.only)]
         for number, case in enumerate(cases):
-            print(f"{number + 1}/{len(cases)} {case['name']}", end="\x1b[K\r", file=sys.stderr)
+            tell(f"{number + 1}/{len(cases)} {case['name']}")
             yield case
 
-    def judge(self, case: Case, result: Path) -> Row:
-        """Return the verdict on an existing *result*."""
-        try:
-            answer: Row = self._judge.ask({"case": case, "result": str(result)}, self.args.limit)
-        except Died as reason:
-            return {"verdict": "unjudged", "reason": f"the judge {reason}"}
-        return answer
-
-    def describe(self, case: Case) -> None:
+    def describe(self, case: Case) -> Row:
         """Note what the original is made of."""
-        if not self.results.get(case["name"], "original"):
-            answer = self._judge.ask({"case": case}, self.args.limit)
-            self.results.add(case["name"], "original", answer)
+        known = self.results.get(case["name"], "original")
+        if not known:
+            known = self._judge.ask({"case": case}, self.args.limit)
+            self.results.add(case["name"], "original", known)
+        return known
 
-    def run(self, case: Case, tool: Installed, round: int, judged: bool = True) -> None:
-        """Measure a tool's command on a case and judge what it wrote."""
-        if self.results.get(case["name"], tool.tool.name, round):
-            return
+    def compare(self, case: Case, turn: int, judged: bool = True) -> None:
+        """Run every tool on a case, as often as times are wanted; *turn* says which is first."""
+        for round in range(max(1, self.args.rounds)):
+            for name in _turned(list(self.tools), turn + round):
+                if not self.results.get(case["name"], name, round) and not self._is_too_slow(name):
+                    row = self._run(case, name, judged and round == 0)
+                    self.results.add(case["name"], name, row, round)
+
+    def _is_too_slow(self, tool: str) -> bool:
+        """Whether a tool ran out of time on an earlier and smaller case."""
+        rows = (row for row in self.results.rows.values() if row["tool"] == tool)
+        grows = self.args.what == "chains"
+        return grows and any(row["reason"].startswith("not done") for row in rows)
+
+    def _run(self, case: Case, tool: str, judged: bool) -> Row:
         with tempfile.TemporaryDirectory(dir=self.cache) as folder:
             target = Path(folder) / "small.onnx"
-            command = tool.command(Path(case["model"]), target)
-            usage = measure.run(command, tool.environment(), self.args.limit)
-            row: Row = asdict(usage)
-            if usage.failure or not target.exists():
-                row |= {"verdict": "crash", "reason": usage.failure or "wrote nothing"}
-            elif round == 0:
-                row |= self.judge(case, target) if judged else self.size(target)
-        self.results.add(case["name"], tool.tool.name, row, round)
+            row = self._measured(case, tool, target) if self.args.rounds else {}
+            reason = row.pop("failure") if row else self._worked(case, tool, target)
+            if reason or not target.exists():
+                return row | {"verdict": "crash", "reason": reason or "wrote nothing"}
+            return row | self._verdict(case, target, judged)
 
-    def size(self, target: Path) -> Row:
-        """Return nodes and bytes of a result that nobody judges."""
-        answer: Row = self._judge.ask({"case": {"model": str(target)}}, self.args.limit)
-        return answer | {"verdict": "unjudged"}
+    def _measured(self, case: Case, tool: str, target: Path) -> Row:
+        """Run a tool's own command."""
+        installed = self.tools[tool]
+        command = installed.command(Path(case["model"]), target)
+        return asdict(measure.run(command, installed.environment(), self.args.limit))
 
-    def medians(self, case: str, tool: str, field: str) -> float | None:
-        """Return the median over the rounds, None where the tool failed."""
+    def _worked(self, case: Case, tool: str, target: Path) -> str:
+        """Let a tool's worker do it and return what went wrong, then in a new process too."""
+        request, worker = {"input": case["model"], "output": str(target)}, self.workers[tool]
+        fresh, reason = not worker.running, self._asked(worker, request)
+        if reason and not fresh:
+            worker.close()
+            reason = self._asked(worker, request)
+        return reason
+
+    def _asked(self, worker: Worker, request: Row) -> str:
+        try:
+            return str(worker.ask(request, self.args.limit).get("error", ""))
+        except Died as reason:
+            return str(reason)
+
+    def _verdict(self, case: Case, target: Path, judged: bool) -> Row:
+        request = {"case": case, "result": str(target), "judged": judged}
+        try:
+            answer: Row = self._judge.ask(request, LIMIT)
+        except Died as reason:
+            return {"verdict": "unjudged", "reason": f"the judge: {reason}"}
+        return answer
+
+    def median(self, case: str, tool: str, field: str) -> float | None:
+        """Return the median over the rounds, None where a run failed or no times were taken."""
         rows = [self.results.get(case, tool, round) for round in range(self.args.rounds)]
-        good = [row[field] for row in rows if row and not row["failure"]]
-        return statistics.median(good) if good else None
+        if not all(row and row["verdict"] != "crash" for row in rows):
+            return None
+        return statistics.median(row[field] for row in rows if row) if rows else None
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in (self._judge, *self.workers.values()):
+            worker.close()
+
+
+def tell(progress: str) -> None:
+    """Say what is going on, on a line that the next call overwrites."""
+    print(progress, end="\x1b[K\r", file=sys.stderr)
 
 
 # Backend tests ------------------------------------------------------------------------------------
@@ -114,30 +159,13 @@ def backend(bench: Bench) -> None:
     collect = [sys.executable, str(HERE / "corpus.py"), str(folder), *releases]
     subprocess.run(collect, check=True, env=environment(ours=True))
     cases = json.loads((folder / "index.json").read_text())
-    workers = {name: Worker(t.server(), t.environment()) for name, t in bench.tools.items()}
+    bench.args.rounds = 0
     for case in bench.wanted(cases):
-        for name, worker in workers.items():
-            if not bench.results.get(case["name"], name):
-                bench.results.add(case["name"], name, _optimized(bench, case, worker))
-    for worker in workers.values():
-        worker.close()
+        bench.compare(case, 0)
     verdicts = ("ok", "unjudged", *BAD)
     print(f"\n{len(cases)} cases\n")
     print(table(["tool", *verdicts], (_counts(bench, name, verdicts) for name in bench.tools)))
     _list_failures(bench)
-
-
-def _optimized(bench: Bench, case: Case, worker: Worker) -> Row:
-    with tempfile.TemporaryDirectory(dir=bench.cache) as folder:
-        target = Path(folder) / "small.onnx"
-        request = {"input": case["model"], "output": str(target)}
-        try:
-            answer: Row = worker.ask(request, bench.args.limit)
-        except Died as reason:
-            answer = {"error": str(reason)}
-        if "error" in answer or not target.exists():
-            return {"verdict": "crash", "reason": answer.get("error", "wrote nothing")}
-        return bench.judge(case, target)
 
 
 def _counts(bench: Bench, tool: str, verdicts: Sequence[str]) -> list[str]:
@@ -157,45 +185,46 @@ def _list_failures(bench: Bench) -> None:
 
 def models(bench: Bench) -> None:
     """Compare the tools on the models and skeletons below a folder."""
-    for number, case in enumerate(bench.wanted(list(_found(bench)))):
-        bench.describe(case)
-        for round in range(bench.args.rounds):
-            for name in _turned(list(bench.tools), number + round):
-                bench.run(case, bench.tools[name], round)
-    names = [case for case, tool, _ in bench.results.rows if tool == "original"]
-    names = [name for name in names if fnmatch.fnmatch(name, bench.args.only)]
+    names = []
+    for number, case in enumerate(bench.wanted(list(_found(bench.args.folder)))):
+        case["model"] = str(_restored(bench, Path(case["model"])).resolve())
+        if refusal := bench.describe(case)["refused"]:
+            print(f"left out: {case['name']}: {refusal}")
+            continue
+        names.append(case["name"])
+        bench.compare(case, number)
     print("\n" + table(["model", "before", *bench.tools, "best peer"], _node_rows(bench, names)))
-    print("\n`*` has operators beyond the standard that the original does not have\n")
+    print(f"\n{LEGEND}\n")
     print(_summary(bench, names))
     for name, ours, best in _lost(bench, names):
         print(f"\nnot the best: {name}: {ours} nodes, best peer {best}")
     _list_failures(bench)
 
 
-def _found(bench: Bench) -> Iterator[Case]:
-    """Yield the models below the folder, skeletons restored, with their feeds."""
-    folder: Path = bench.args.folder
+def _found(folder: Path) -> Iterator[Case]:
+    """Yield the models and skeletons below a folder with their feeds."""
     for path in sorted((*folder.rglob("*.onnx"), *folder.rglob("*.skel.xz"))):
         name = path.name.removesuffix(".skel.xz").removesuffix(".onnx")
         inside = path.parent.relative_to(folder)
-        name = str(inside / name) if name != "model" else str(inside)
         sets = sorted(path.parent.glob(f"{path.stem}_test_data_set_*"))
-        sets += sorted(path.parent.glob("test_data_set_*")) if path.stem == "model" else []
-        feeds = sorted(path.parent.glob(f"{path.name.split('.')[0]}.in*.npz"))
-        model = path if path.suffix == ".onnx" else _restored(bench, path)
-        case = {"name": name, "model": str(model.resolve())}
+        if name == "model":
+            name = ""
+            sets += sorted(path.parent.glob("test_data_set_*"))
+        feeds = sorted(path.parent.glob(f"{name.partition('.')[0]}.in*.npz"))
+        case = {"name": str(inside / name), "model": str(path)}
         yield case | {"sets": list(map(str, sets)), "feeds": list(map(str, feeds))}
 
 
-def _restored(bench: Bench, skeleton: Path) -> Path:
+def _restored(bench: Bench, path: Path) -> Path:
     """Return the model of a skeleton; the script that restores it lies in ../tools."""
-    target: Path = bench.cache / "restored" / skeleton.name.replace(".skel.xz", ".onnx")
+    if path.suffix == ".onnx":
+        return path
+    target: Path = bench.cache / "restored" / path.name.replace(".skel.xz", ".onnx")
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
-        script = skeleton.parents[1] / "tools" / "skeleton.py"
+        script = path.parents[1] / "tools" / "skeleton.py"
         partial = target.with_suffix(".partial")
-        command = [sys.executable, str(script), "restore", str(skeleton), str(partial)]
-        subprocess.run(command, check=True)
+        subprocess.run([sys.executable, script, "restore", path, partial], check=True)
         partial.rename(target)
     return target
 
@@ -249,7 +278,8 @@ def _lost(bench: Bench, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def _summary(bench: Bench, names: Sequence[str]) -> str:
-    header = ["tool", "right", *BAD, "unjudged", "fewest nodes", "larger file", "median bytes"]
+    header = ["tool", "right", *BAD, "unjudged", "fewest nodes", "larger file"]
+    header += ["median bytes", "without notes"]
     header += ["median s cpu", "cpu against ours", "median s wall", "median MB", "largest MB"]
     return table(header, (_summary_row(bench, tool, names) for tool in bench.tools))
 
@@ -259,20 +289,26 @@ def _summary_row(bench: Bench, tool: str, names: Sequence[str]) -> list[str]:
     verdicts = [row["verdict"] for row in rows]
     stand = [row for row in rows if _stands(bench, row)]
     originals = {name: bench.results.get(name, "original") or {} for name in names}
-    larger = sum(row["bytes"] > originals[row["case"]]["bytes"] for row in rows if "bytes" in row)
-    sizes = [row["bytes"] / originals[row["case"]]["bytes"] for row in rows if "bytes" in row]
+    written = [row for row in rows if "bytes" in row]
+    sizes = [row["bytes"] / originals[row["case"]]["bytes"] for row in written]
+    bare = [_bare(row) / _bare(originals[row["case"]]) for row in written]
     return [
         tool,
         *(str(verdicts.count(verdict)) for verdict in ("ok", *BAD, "unjudged")),
         str(sum(row["nodes"] <= _fewest(bench, row["case"]) for row in stand)),
-        str(larger),
-        f"{statistics.median(sizes):.1%}" if sizes else "-",
+        str(sum(size > 1 for size in sizes)),
+        *(f"{statistics.median(values):.1%}" if values else "-" for values in (sizes, bare)),
         _median(bench, tool, names, "cpu"),
         _ratio(bench, tool, names),
         _median(bench, tool, names, "wall"),
         _median(bench, tool, names, "resident", ".0f"),
-        f"{max((row['resident'] for row in rows), default=0):.0f}",
+        f"{max((row.get('resident', 0) for row in rows), default=0):.0f}",
     ]
+
+
+def _bare(row: Row) -> int:
+    """Return the bytes of a model without its metadata and doc strings."""
+    return int(row["bytes"] - row["notes"])
 
 
 def _fewest(bench: Bench, case: str) -> int:
@@ -281,13 +317,13 @@ def _fewest(bench: Bench, case: str) -> int:
 
 
 def _median(bench: Bench, tool: str, names: Sequence[str], field: str, format: str = ".2f") -> str:
-    values = [v for name in names if (v := bench.medians(name, tool, field)) is not None]
+    values = [v for name in names if (v := bench.median(name, tool, field)) is not None]
     return f"{statistics.median(values):{format}}" if values else "-"
 
 
 def _ratio(bench: Bench, tool: str, names: Sequence[str]) -> str:
     """Return the geometric mean of processor time against ours, where both came to an end."""
-    pairs = ((bench.medians(n, tool, "cpu"), bench.medians(n, "ours", "cpu")) for n in names)
+    pairs = ((bench.median(n, tool, "cpu"), bench.median(n, "ours", "cpu")) for n in names)
     ratios = [theirs / ours for theirs, ours in pairs if theirs and ours]
     return f"{statistics.geometric_mean(ratios):.2f}" if ratios else "-"
 
@@ -311,22 +347,14 @@ def large(bench: Bench) -> None:
 
 def _generated(bench: Bench, name: str, what: str, size: float, judged: bool) -> None:
     """Run the tools on what a function of scale.py makes."""
+    tell(name)
     with tempfile.TemporaryDirectory(dir=bench.cache) as folder:
         code = f"import pathlib, scale; scale.{what}(pathlib.Path(), {size})"
         command = [sys.executable, "-c", code]
         subprocess.run(command, check=True, cwd=folder, env=environment(ours=True))
         case = {"name": name, "model": str(Path(folder) / "model.onnx")}
         bench.describe(case)
-        for round in range(bench.args.rounds):
-            for tool in _turned(list(bench.tools), round):
-                if not _too_slow(bench, tool):
-                    print(f"{name}, {tool}", end="\x1b[K\r", file=sys.stderr)
-                    bench.run(case, bench.tools[tool], round, judged)
-
-
-def _too_slow(bench: Bench, tool: str) -> bool:
-    rows = (row for row in bench.results.rows.values() if row["tool"] == tool)
-    return any("not done" in row.get("failure", "") for row in rows)
+        bench.compare(case, 0, judged)
 
 
 def _print_usage(bench: Bench, names: Sequence[str]) -> None:
@@ -340,7 +368,7 @@ def _usage(bench: Bench, name: str, tool: str) -> list[str]:
         return [name, tool, *["-"] * 5, "left out: too slow before"]
     numbers = [_median(bench, tool, [name], field, ".1f") for field in ("cpu", "wall")]
     numbers += [_median(bench, tool, [name], field, ",.0f") for field in ("resident", "anonymous")]
-    verdict = row["failure"] or row["verdict"]
+    verdict = row["reason"] if row["verdict"] == "crash" else row["verdict"]
     return [name, tool, str(row.get("nodes", "-")), *numbers, verdict]
 
 
@@ -371,7 +399,9 @@ def parsed() -> argparse.Namespace:
     common.add_argument("--output", type=Path, help="JSON lines; read first if it exists")
     common.add_argument("--redo", nargs="+", default=[], metavar="TOOL")
     common.add_argument("--limit", type=float, default=300.0, help="seconds a case")
-    common.add_argument("--rounds", type=int, default=1, help="how often times are taken")
+    common.add_argument(
+        "--rounds", type=int, default=1, help="how often times are taken; 0 for not at all"
+    )
     common.add_argument("--only", default="*", metavar="PATTERN", help="cases with such names")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -395,7 +425,10 @@ def main() -> None:
     args = parsed()
     bench = Bench(args)
     print(about(bench))
-    COMPARE[args.what](bench)
+    try:
+        COMPARE[args.what](bench)
+    finally:
+        bench.close()
 
 
 if __name__ == "__main__":

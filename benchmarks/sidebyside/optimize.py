@@ -58,13 +58,17 @@ def _onnxscript(source: str, target: str) -> None:
 
     model = onnxscript.optimizer.optimize(ir.load(source))
     model = onnxscript.rewriter.rewrite(model)
-    large = _weight(model) > 2**30
-    ir.save(model, target, external_data=os.path.basename(target) + ".data" if large else None)
+    name = f"{os.path.basename(target)}.data" if _needs_data(model) else None
+    ir.save(model, target, external_data=name)
 
 
-def _weight(model: Any) -> int:
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    return sum(int(tensor.nbytes) for tensor in tensors if tensor is not None)
+def _needs_data(model: Any) -> bool:
+    """Whether weights came from another file, or would not fit one."""
+    from onnxscript import ir
+
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    weight = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    return weight > 2**30 or any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
 
 
 RUN: dict[str, Callable[[str, str], None]] = {

@@ -22,6 +22,11 @@ class Worker:
         self._command, self._environment = list(command), dict(environment)
         self._process: subprocess.Popen[str] | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a process that may have answered before."""
+        return self._process is not None
+
     def ask(self, request: Any, limit: float) -> Any:
         """Return the answer to *request*. Raises Died, after *limit* seconds too."""
         process = self._process or self._start()
