@@ -1,0 +1,208 @@
+"""The removal: mark what is needed, round the counts, cut everything else in one go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from onnxslim.base import Context
+from onnxslim.ir import Array, Constant, Graph, Model, Tensor
+from onnxslim.passes.channels._analysis import Analysis, Site
+from onnxslim.passes.channels._linear import Linear, Way
+from onnxslim.passes.channels._table import TRANSFERS
+from onnxslim.passes.channels._values import ONE
+from onnxslim.rewrite import Builder
+
+Align = Literal["speed", "bytes"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which channels a pass removes besides those that nobody reads."""
+
+    constants: bool = False
+    duplicates: bool = False
+    align: Align = "speed"
+
+
+def remove(model: Model, context: Context, wanted: Wanted) -> int:
+    """Remove channels from every graph of *model*; return how many sets were cut."""
+    changes = 0
+    for graph in list(model.graphs()):
+        if not any(node.operator in _MIXING for node in graph.nodes):
+            continue
+        analysis = Analysis(model, graph, context.facts(model), context)
+        analysis.run(TRANSFERS)
+        removal = _Removal(analysis, wanted)
+        removal.mark()
+        removal.explain()
+        changes += removal.cut()
+    return changes
+
+
+_MIXING = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
+
+
+class _Removal:
+    """What is kept, and the cut."""
+
+    def __init__(self, analysis: Analysis, wanted: Wanted) -> None:
+        self.analysis, self.places, self.wanted = analysis, analysis.places, wanted
+        self.readers: dict[int, list[Linear]] = {}
+        self.done: dict[Linear, Array] = {}
+        for linear in analysis.linears:
+            linear.plan(wanted.constants, wanted.duplicates)
+            self.done[linear] = np.zeros(len(linear.rows), bool)
+            for root in set(self.places.roots(linear.rows).tolist()):
+                self.readers.setdefault(root, []).append(linear)
+
+    # Marking
+
+    def mark(self) -> None:
+        """Keep what is needed; then round the number of channels that are left."""
+        for linear in self.analysis.linears:
+            self._read(linear)
+        self._spread()
+        self._nonempty()
+        while self.wanted.align == "speed" and self._rounded():
+            self._spread()
+
+    def _spread(self) -> None:
+        while news := self.places.news():
+            for root in news:
+                for linear in self.readers.get(self.places.find(root), ()):
+                    self._read(linear)
+
+    def _read(self, linear: Linear) -> None:
+        """Keep the input channels that the kept outputs of a layer need."""
+        assert linear.ways is not None and linear.target is not None
+        if linear.inputs.axis is None:
+            return
+        rows = self.places.kept(linear.rows) & ~self.done[linear]
+        if not rows.any():
+            return
+        self.done[linear] |= rows
+        columns = np.flatnonzero(linear.used(rows))
+        places = linear.inputs.places
+        name = f"{linear.node.operator} {linear.node.name or linear.node.outputs[0].name}"
+        self.places.keep(places[columns[linear.ways[columns] == Way.NOT]], f"{name} needs it")
+        merged = columns[linear.ways[columns] == Way.MERGE]
+        self.places.keep(
+            places[np.unique(linear.target[merged])], f"{name} reads others through it"
+        )
+
+    def _dims(self) -> Iterator[Array]:
+        """Yield the sets along every axis that can be cut, each once."""
+        seen = set()
+        for known in self.analysis.channels.values():
+            if known.axis is None:
+                continue
+            roots = self.places.roots(known.places)
+            if roots.tobytes() not in seen:
+                seen.add(roots.tobytes())
+                yield roots
+
+    def _nonempty(self) -> None:
+        """Keep one channel of each tensor: none of them may be empty."""
+        for roots in list(self._dims()):
+            if not self.places.kept(roots).any():
+                self.places.keep(roots[:1], "a tensor needs one channel")
+                self._spread()
+
+    def _rounded(self) -> bool:
+        """Keep some more channels where their number would run slowly; say whether any."""
+        for roots in self._dims():
+            kept = self.places.kept(roots)
+            count, width = int(kept.sum()), len(roots)
+            goal = _fast(count, width)
+            if count < goal and _largest_set(roots) <= 2:
+                self.places.keep(roots[~kept][: goal - count], "their number runs fast so")
+                return True
+        return False
+
+    # Cutting
+
+    def cut(self) -> int:
+        """Rewrite weights and attributes; return how many sets of channels are gone."""
+        gone = {
+            root
+            for roots in self._dims()
+            for root in roots[~self.places.kept(roots)].tolist()
+        }
+        if not gone:
+            return 0
+        analysis = self.analysis
+        nodes, made = [], []
+        for node in analysis.graph.nodes:
+            new = Builder(analysis.model.names, analysis.graph)
+            transfer, site = TRANSFERS.get(node.operator), Site(analysis, node)
+            if transfer is not None and self._touches(site):
+                transfer.cut(site, new)
+            nodes += [node, *new.nodes]
+            made += node.outputs
+        analysis.graph.nodes = nodes
+        for tensor in made:
+            self._declare(tensor)
+        return len(gone)
+
+    def _touches(self, site: Site) -> bool:
+        return any(
+            site.mask(tensor) is not None for tensor in (*site.node.inputs, *site.node.outputs)
+        )
+
+    def _declare(self, tensor: Tensor) -> None:
+        cut = Site(self.analysis, self.analysis.graph.nodes[0]).mask(tensor)
+        if cut is not None and not isinstance(tensor, Constant) and tensor.shape is not None:
+            axis, kept = cut
+            tensor.shape = [*tensor.shape[:axis], int(kept.sum()), *tensor.shape[axis + 1 :]]
+
+    # Explaining
+
+    def explain(self) -> None:
+        """Say why channels stay that could have gone for what they are."""
+        for linear in self.analysis.linears:
+            known = self.analysis.channels.get(linear.node.outputs[0])
+            if known is None or known.axis is None:
+                continue
+            self._explain(linear.node.outputs[0], linear)
+        for node in self.analysis.graph.nodes:
+            if node.operator == "BatchNormalization":
+                self._explain(node.outputs[0], None)
+
+    def _explain(self, tensor: Tensor, linear: Linear | None) -> None:
+        known = self.analysis.channels.get(tensor)
+        if known is None or known.axis is None or not self.wanted.constants:
+            return
+        mask = known.constant.all(tuple(a for a in range(known.rank) if a != known.axis))
+        mask = np.broadcast_to(mask, (len(known.places),)) & self.places.kept(known.places)
+        reasons = Counter(self.places.reason(place) for place in known.places[mask].tolist())
+        (node,) = tensor.inputs
+        for reason, count in sorted(reasons.items()):
+            self.analysis.context.decline(
+                node, f"constant channels stay, {reason}" if count else reason
+            )
+
+
+def _fast(count: int, width: int) -> int:
+    """Return the smallest number of channels, *count* or more of *width*, that runs fast.
+
+    Multiples of 8 fill the blocks that onnxruntime convolves; multiples of 4 do nearly as well,
+    and others fall back to slower kernels.
+    """
+    for multiple in (8, 4):
+        goal = -(-count // multiple) * multiple
+        if goal <= width:
+            return goal
+    return width
+
+
+def _largest_set(roots: Array) -> int:
+    return int(np.unique(roots, return_counts=True)[1].max())
+
+
+Remove = Callable[[Model, Context], int]
+__all__ = ["ONE", "Align", "Graph", "Wanted", "remove"]
