@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onnxslim import ir
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant
 from onnxslim.passes.channels._analysis import LARGEST, Site, Transfer, nothing
@@ -355,10 +356,11 @@ def _slice(site: Site) -> list[Channels]:
         if known.base.shape[a] == 1 and known.axis != a:
             continue
         extent = extents[a]
-        site.require(extent is not None and step == 1, "it is sliced in an odd way")
+        site.require(extent is not None, "it is sliced where its size is not known")
+        site.require(step == 1 or len(axes) == 1, "it is sliced in steps along several axes")
         assert extent is not None
         wide = site.values.spread(result, a, extent, broadcasts=False)
-        result = part(result, wide, a, np.arange(extent)[start:end])
+        result = part(result, wide, a, np.arange(extent)[start:end:step])
     unseen = any(known.base.shape[a] == 1 for a in axes)
     return [renumbered(site, result) if unseen else result]
 
@@ -393,13 +395,19 @@ def _cut_slice(site: Site, new: Builder) -> None:
     if cut is None or cut[0] not in axes:
         return
     axis, kept = cut
-    bounds = dict(axes)
-    start, end, _ = axes[axis]
-    indices = np.arange(len(kept))[start:end]
-    first = int(kept[: indices[0]].sum())
-    bounds[axis] = first, first + int(kept[indices].sum()), 1
-    order = list(axes)
-    starts, ends = ([bounds[a][i] for a in order] for i in (0, 1))
+    start, end, step = axes[axis]
+    chosen = np.arange(len(kept))[start:end:step]
+    chosen = (np.cumsum(kept) - 1)[chosen[kept[chosen]]]
+    if step == 1:
+        bounds = {**axes, axis: (int(chosen[0]), int(chosen[-1]) + 1, 1)}
+        _set_bounds(site, new, list(bounds.values()))
+    else:
+        site.node.op, site.node.attrs = "Gather", {"axis": axis}
+        ir.set_inputs(site.node, [site.node.inputs[0], new.tensor(chosen, "indices")])
+
+
+def _set_bounds(site: Site, new: Builder, bounds: Sequence[tuple[int, int, int]]) -> None:
+    starts, ends = ([bound[i] for bound in bounds] for i in (0, 1))
     if site.version < 10:
         site.node.attrs = {**site.node.attrs, "starts": starts, "ends": ends}
         return

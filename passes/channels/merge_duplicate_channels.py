@@ -14,6 +14,7 @@ from onnxslim.passes.channels._removal import Wanted, remove
 class MergeDuplicateChannels(Pass):
     """Remove channels that equal another one, which takes over the weights that read them.
 
+    Multiples of each other count too, such as constants after a division by what is computed.
     *align* is ``"speed"`` (counts that onnxruntime runs fast) or ``"bytes"`` (the fewest).
     """
 
@@ -24,4 +25,4 @@ class MergeDuplicateChannels(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Cut producers, everything between and readers together."""
-        return remove(model, context, Wanted(duplicates=True, align=self.align))
+        return remove(model, context, Wanted(constants=True, duplicates=True, align=self.align))
