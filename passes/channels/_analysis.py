@@ -14,7 +14,7 @@ from onnxslim.base import Context
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
 from onnxslim.passes.channels._linear import Linear
-from onnxslim.passes.channels._values import NOWHERE, Channels, Places, Values
+from onnxslim.passes.channels._values import Channels, Places, Sets, Values
 from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
 
@@ -49,6 +49,7 @@ class Analysis:
     places: Places = field(default_factory=Places)
     channels: dict[Tensor, Channels] = field(default_factory=dict)
     linears: list[Linear] = field(default_factory=list)
+    sets: Sets | None = None
 
     def run(self, table: Mapping[str, Transfer]) -> None:
         """Sweep the graph by the transfer functions in *table*."""
@@ -59,6 +60,11 @@ class Analysis:
         for tensor, known in self.channels.items():
             if known.axis is not None and any(n.graph is not self.graph for n in tensor.outputs):
                 self.places.keep(known.places, "a subgraph reads it")
+
+    def settle(self) -> Sets:
+        """Return the sets of channels that are cut together, once the sweep is done."""
+        self.sets = self.places.settled()
+        return self.sets
 
     def _visit(self, site: Site, transfer: Transfer | None) -> None:
         node = site.node
@@ -217,7 +223,8 @@ class Site:
         known = self.analysis.channels.get(tensor)
         if known is None or known.axis is None or isinstance(tensor, Constant):
             return None
-        kept = self.places.kept(known.places)
+        assert self.analysis.sets is not None
+        kept = self.analysis.sets.kept(known.places)
         return None if kept.all() else (known.axis, kept)
 
     def replace(self, slot: int, values: Array, new: Builder) -> None:
@@ -232,6 +239,3 @@ class Site:
         ir.set_inputs(self.node, tensors)
         if not like.outputs and isinstance(like, Constant):
             like.dropped = True
-
-
-__all__ = ["FLOATS", "LARGEST", "NOWHERE", "Analysis", "Site", "Transfer", "nothing"]

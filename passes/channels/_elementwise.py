@@ -88,7 +88,7 @@ def _combine(site: Site, given: Sequence[Channels], shape: Sequence[int]) -> Cha
         rest = [operand.each(lambda a: a[~known]) for operand in full]
         size[~known] = _size(site.node.operator, rest)
         base[~known], scale[~known], slack[~known] = _unknown(site, rest)
-    return Channels(*(array.reshape(shape) for array in (base, scale, slack, size)))
+    return Channels(base, scale, slack, size).each(lambda array: array.reshape(shape))
 
 
 def _computes_floats(site: Site) -> bool:
@@ -246,9 +246,9 @@ def _size(operator: str, given: Sequence[Channels]) -> Array:
     if operator in _GATES:
         return np.ones(len(sizes[0]))
     if operator in ("Add", "Sub", "Max", "Sum"):
-        return np.maximum.reduce(sizes)
+        return np.asarray(np.maximum.reduce(sizes))
     if operator == "Mul":
-        return np.multiply.reduce(sizes)
+        return np.asarray(np.multiply.reduce(sizes))
     return np.zeros(len(sizes[0]))
 
 

@@ -14,11 +14,9 @@ from onnxslim.passes.channels._analysis import Site, Transfer, nothing
 from onnxslim.passes.channels._layers import append, is_padded
 from onnxslim.passes.channels._linear import SPREAD, Linear, unit_roundoff
 from onnxslim.passes.channels._movement import renumbered
+from onnxslim.passes.channels._seeds import is_near
 from onnxslim.passes.channels._values import ONE, Channels
 from onnxslim.rewrite import Builder
-
-_NEAR = 2.0**-10
-"""Gammas within this of the largest, after `SPREAD`, are looked at as nearly zero."""
 
 
 def _parameters(site: Site, slots: Sequence[int]) -> list[Array]:
@@ -46,7 +44,7 @@ def _cut_parameters(slots: Sequence[int]) -> Callable[[Site, Builder], None]:
 
 
 def _batch_norm(site: Site) -> list[Channels]:
-    """y = gamma · (x - mean) / sqrt(var + epsilon) + beta, from running statistics."""
+    """Y = gamma · (x - mean) / sqrt(var + epsilon) + beta, from running statistics."""
     node = site.node
     site.require(not _trains(node, site.version), "BatchNormalization is in training mode")
     site.require(site.version >= 9 or node.attr("spatial", 1), "its statistics are per element")
@@ -60,7 +58,7 @@ def _batch_norm(site: Site) -> list[Channels]:
     base = site.values.numbers(("affine",), x.base, x.scale * scale, beta - mean * scale)
     size = np.abs(gamma) + np.abs(beta)
     spread = np.abs(gamma) * SPREAD
-    near = (spread <= _NEAR * size.max()) & ~x.constant
+    near = is_near(gamma, size) & ~x.constant
     values = np.where(x.constant, (x.scale - mean) * scale + beta, np.where(near, beta, 1.0))
     slack = np.where(x.constant, x.slack * np.abs(scale), np.where(near, spread, 0.0))
     weight = node.inputs[1]
@@ -201,9 +199,7 @@ def _reduce(site: Site) -> list[Channels]:
     base = site.values.numbers(("reduced", id(site.node)), flat.base, flat.scale)
     stays = flat.constant & (operator in _CONSTANT_STAYS)
     stays |= flat.constant & (flat.scale == 0) & (flat.slack == 0) & (operator in _ZERO_STAYS)
-    made = replace(
-        flat, base=np.where(stays, ONE, base), scale=np.where(stays, flat.scale, 1.0)
-    )
+    made = replace(flat, base=np.where(stays, ONE, base), scale=np.where(stays, flat.scale, 1.0))
     shape = [made.base.shape[a] for a in kept]
     place = kept.index(known.axis) if known.axis in kept and known.axis not in axes else None
     return [made.each(lambda array: array.reshape(shape)).at(place, known.places)]

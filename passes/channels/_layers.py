@@ -50,8 +50,8 @@ def _results(site: Site, linear: Linear, uniform: bool, rank: int, axis: int) ->
     size = np.where(base == ONE, np.abs(scale), 0.0)
     shape = [1] * rank
     shape[axis % rank] = len(base)
-    arrays = (array.reshape(shape) for array in (base, scale, slack, size))
-    return Channels(*arrays).at(axis % rank, linear.rows)
+    made = Channels(base, scale, slack, size).each(lambda array: array.reshape(shape))
+    return made.at(axis % rank, linear.rows)
 
 
 def _may_be_idle(linear: Linear) -> bool:
@@ -59,7 +59,7 @@ def _may_be_idle(linear: Linear) -> bool:
 
 
 def _sums(linear: Linear, columns: Array, rows: Array) -> tuple[Array, Array]:
-    """Return what constant *columns* and the bias add up to in *rows*, and how far it may be off."""
+    """Return what constant *columns* and the bias add up to in *rows*, and how far off it is."""
     total, slack = linear.bias.copy(), np.zeros(len(rows))
     for channel in np.flatnonzero(columns & ((linear.scale != 0) | (linear.slack > 0))).tolist():
         weights = linear.column(channel)
@@ -156,7 +156,9 @@ def _cut_conv(site: Site, new: Builder) -> None:
         _set_bias(site, 2, bias, new)
         return
     weight = site.weight(1)
-    assert weight is not None and rows is not None and columns is not None
+    assert weight is not None
+    assert rows is not None
+    assert columns is not None
     site.replace(1, weight.values[rows], new)
     bias_tensor = site.weight(2)
     if bias_tensor is not None:
@@ -181,16 +183,16 @@ def _filled(mask: Array | None, like: Array) -> Array:
 
 def _set_weights(site: Site, slot: int, weights: Array, new: Builder) -> None:
     tensor = site.node.inputs[slot]
+    assert isinstance(tensor, Constant)
     if weights.shape != tensor.shape or not np.array_equal(weights, tensor.values):
         site.replace(slot, weights, new)
 
 
 def _set_bias(site: Site, slot: int, bias: Array, new: Builder) -> None:
     """Write *bias* (float64) where it is new."""
-    present = site.node.input(slot)
+    present, weight = site.weight(slot), site.node.inputs[1]
     if present is None and not bias.any():
         return
-    weight = site.node.inputs[1]
     made = bias.astype(weight.dtype)
     if present is None or made.shape != present.shape or not np.array_equal(made, present.values):
         site.replace(slot, made, new)
@@ -221,7 +223,11 @@ def _conv_transpose(site: Site) -> list[Channels]:
 
 def _gemm(site: Site) -> list[Channels]:
     node, weight = site.node, _weight(site, 1)
-    transposed, alpha, beta = node.attr("transB", 0), node.attr("alpha", 1.0), node.attr("beta", 1.0)
+    transposed, alpha, beta = (
+        node.attr("transB", 0),
+        node.attr("alpha", 1.0),
+        node.attr("beta", 1.0),
+    )
     site.require(len(weight.shape) == 2 and alpha and beta, "it is scaled by zero")
     view = weight.values if transposed else weight.values.T
     outputs, width = view.shape
@@ -265,7 +271,7 @@ def _cut_gemm(site: Site, new: Builder) -> None:
     if present is not None and present.shape[-1:] == (1,) and np.ptp(bias, axis=0) == 0:
         bias = bias[:1]
     if present is not None:
-        bias = bias.reshape(present.shape[:-1] + (-1,)) if present.shape else bias
+        bias = bias.reshape((*present.shape[:-1], -1)) if present.shape else bias
     _set_bias(site, 2, bias * ratio, new)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from onnxslim.ir import Array, Constant, Node
-from onnxslim.passes.channels._values import ONE, Channels
+from onnxslim.passes.channels._values import NOWHERE, ONE, Channels
 
 SPREAD = 100.0
 """How many standard deviations a normalised value is taken to stay within."""
@@ -49,9 +49,9 @@ class Linear:
     groups: int = 1
     rewritable: bool = True
     """Whether it has weights that can take over those of another channel."""
-    ways: Array | None = None
-    """A `Way` for every input channel."""
-    target: Array | None = None
+    ways: Array = field(default_factory=lambda: NOWHERE)
+    """A `Way` for every input channel, once there is a `plan`."""
+    target: Array = field(default_factory=lambda: NOWHERE)
     """The input channel that takes over the weights of another; itself where none does."""
 
     @property
@@ -156,7 +156,6 @@ class Linear:
         that output, a sum of n products: n u (|w| · |x|), plus the smallest normal number.
         Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.1.
         """
-        assert self.ways is not None
         near = np.flatnonzero((self.slack > 0) & (self.ways != Way.NOT))
         if not len(near):
             return
@@ -174,7 +173,6 @@ class Linear:
                 self.ways[near[index]] = Way.NOT
 
     def _deviation(self, channel: int) -> float:
-        assert self.target is not None
         other = int(self.target[channel])
         if other == channel:
             return float(self.slack[channel])
@@ -194,7 +192,6 @@ class Linear:
 
     def without(self, columns: Array, rows: Array) -> tuple[Array, Array]:
         """Return the weights and the bias that are left when only *columns* and *rows* stay."""
-        assert self.ways is not None and self.target is not None
         bias = self.bias.copy()
         changed: dict[int, Array] = {}
         for channel in np.flatnonzero(~columns).tolist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -38,7 +39,8 @@ def _transpose(site: Site) -> list[Channels]:
 def _reshape(site: Site) -> list[Channels]:
     before, after = (site.facts.dims(t) for t in (site.node.inputs[0], site.node.outputs[0]))
     site.require(before is not None and after is not None, "its shape is not known")
-    assert before is not None and after is not None
+    assert before is not None
+    assert after is not None
     site.require(0 not in before, "it is empty")
     known = full = site.of(0)
     shape, home = [1] * len(after), None
@@ -120,7 +122,7 @@ def _most_removable(moved: Channels, new: Sequence[int], varying: Sequence[int])
     def gain(index: int) -> tuple[int, int]:
         axis = new[index]
         others = tuple(a for a in range(moved.rank) if a != axis)
-        whole = moved.constant.all(others)
+        whole = np.asarray(moved.constant.all(others))
         return int(whole.sum()) * moved.base.size // max(1, len(whole)), len(whole)
 
     return max(varying, key=gain)
@@ -174,8 +176,12 @@ def _concat(site: Site) -> list[Channels]:
                 site.values.spread(known, a, most, single)
                 for known, single in zip(wide, singles, strict=True)
             ]
-    arrays = zip(*((k.base, k.scale, k.slack, k.size) for k in wide), strict=True)
-    joined = Channels(*(np.concatenate(parts, axis) for parts in arrays))
+    joined = Channels(
+        np.concatenate([known.base for known in wide], axis),
+        np.concatenate([known.scale for known in wide], axis),
+        np.concatenate([known.slack for known in wide], axis),
+        np.concatenate([known.size for known in wide], axis),
+    )
     if all(known.axis in (None, axis) for known in given):
         return [joined.at(axis, _joined(site, given, extents))]
     return [joined.at(*_across(site, given, axis))]
@@ -233,12 +239,12 @@ def _split(site: Site) -> list[Channels]:
     if known.base.shape[axis] == 1 and known.axis != axis:
         return [renumbered_part(site, known, slot) for slot in range(len(extents))]
     site.require(None not in extents, "it is split into parts of unknown size")
-    ends = np.cumsum([0, *extents])  # type: ignore[arg-type]
+    ends = np.cumsum([0, *extents])
     wide = site.values.spread(known, axis, int(ends[-1]), broadcasts=False)
     site.require(wide.base.shape[axis] == ends[-1], "its parts do not add up")
     return [
         part(known, wide, axis, np.arange(start, end))
-        for start, end in zip(ends[:-1], ends[1:], strict=True)
+        for start, end in itertools.pairwise(ends.tolist())
     ]
 
 
@@ -368,24 +374,23 @@ def _slice(site: Site) -> list[Channels]:
 def _axes_of_slice(site: Site, rank: int) -> dict[int, tuple[int, int, int]]:
     node = site.node
     if site.version < 10:
-        starts, ends, axes, steps = node.attr("starts"), node.attr("ends"), node.attr("axes"), None
+        starts, ends = list(node.attr("starts")), list(node.attr("ends"))
+        axes, steps = list(node.attr("axes", range(len(starts)))), [1] * len(starts)
     else:
-        starts, ends, axes, steps = (node.constant(slot) for slot in range(1, 5))
-        absent = [node.input(slot) is None for slot in (3, 4)]
-        site.require(
-            starts is not None
-            and ends is not None
-            and (axes is not None or absent[0])
-            and (steps is not None or absent[1]),
-            "its bounds are computed",
-        )
-    count = len(starts)
-    axes = range(count) if axes is None else axes
-    steps = [1] * count if steps is None else steps
+        given = [_list(site, slot) for slot in range(1, len(node.inputs))]
+        starts, ends = given[:2]
+        axes, steps = (*given[2:], [], [])[:2]
+        axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
     return {
         int(a) % rank: (int(s), int(e), int(t))
         for a, s, e, t in zip(axes, starts, ends, steps, strict=True)
     }
+
+
+def _list(site: Site, slot: int) -> list[int]:
+    tensor = site.node.input(slot)
+    site.require(tensor is None or isinstance(tensor, Constant), "its bounds are computed")
+    return tensor.values.tolist() if isinstance(tensor, Constant) else []
 
 
 def _cut_slice(site: Site, new: Builder) -> None:
@@ -456,7 +461,9 @@ def _padding(site: Site, rank: int) -> tuple[list[int], float, bool]:
     return [int(pad) for pad in pads], number, constant
 
 
-def _padded(site: Site, known: Channels, axis: int, front: int, back: int, value: float) -> Channels:
+def _padded(
+    site: Site, known: Channels, axis: int, front: int, back: int, value: float
+) -> Channels:
     site.require(front >= 0 and back >= 0, "its padding is negative")
 
     def around(array: Array, fill: float) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,9 +13,10 @@ from onnxslim.base import Context
 from onnxslim.ir import Array, Constant, Graph, Model, Tensor
 from onnxslim.passes.channels._analysis import Analysis, Site
 from onnxslim.passes.channels._linear import Linear, Way
+from onnxslim.passes.channels._seeds import has_constants, has_dead, has_duplicates
 from onnxslim.passes.channels._table import TRANSFERS
-from onnxslim.passes.channels._values import ONE
 from onnxslim.rewrite import Builder
+from onnxslim.shapes import Facts
 
 Align = Literal["speed", "bytes"]
 
@@ -33,7 +34,7 @@ def remove(model: Model, context: Context, wanted: Wanted) -> int:
     """Remove channels from every graph of *model*; return how many sets were cut."""
     changes = 0
     for graph in list(model.graphs()):
-        if not any(node.operator in _MIXING for node in graph.nodes):
+        if not _promises(graph, wanted, context.facts(model)):
             continue
         analysis = Analysis(model, graph, context.facts(model), context)
         analysis.run(TRANSFERS)
@@ -47,17 +48,28 @@ def remove(model: Model, context: Context, wanted: Wanted) -> int:
 _MIXING = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
 
 
+def _promises(graph: Graph, wanted: Wanted, facts: Facts) -> bool:
+    """Say whether an analysis of *graph* may find something."""
+    if not any(node.operator in _MIXING for node in graph.nodes):
+        return False
+    if wanted.constants and has_constants(graph):
+        return True
+    if wanted.duplicates:
+        return has_duplicates(graph)
+    return not wanted.constants and has_dead(graph, facts)
+
+
 class _Removal:
     """What is kept, and the cut."""
 
     def __init__(self, analysis: Analysis, wanted: Wanted) -> None:
-        self.analysis, self.places, self.wanted = analysis, analysis.places, wanted
+        self.analysis, self.places, self.wanted = analysis, analysis.settle(), wanted
         self.readers: dict[int, list[Linear]] = {}
         self.done: dict[Linear, Array] = {}
         for linear in analysis.linears:
             linear.plan(wanted.constants, wanted.duplicates)
             self.done[linear] = np.zeros(len(linear.rows), bool)
-            for root in set(self.places.roots(linear.rows).tolist()):
+            for root in np.unique(self.places.of(linear.rows)).tolist():
                 self.readers.setdefault(root, []).append(linear)
 
     # Marking
@@ -73,13 +85,11 @@ class _Removal:
 
     def _spread(self) -> None:
         while news := self.places.news():
-            for root in news:
-                for linear in self.readers.get(self.places.find(root), ()):
-                    self._read(linear)
+            for linear in dict.fromkeys(one for root in news for one in self.readers.get(root, ())):
+                self._read(linear)
 
     def _read(self, linear: Linear) -> None:
         """Keep the input channels that the kept outputs of a layer need."""
-        assert linear.ways is not None and linear.target is not None
         if linear.inputs.axis is None:
             return
         rows = self.places.kept(linear.rows) & ~self.done[linear]
@@ -89,7 +99,10 @@ class _Removal:
         columns = np.flatnonzero(linear.used(rows))
         places = linear.inputs.places
         name = f"{linear.node.operator} {linear.node.name or linear.node.outputs[0].name}"
-        self.places.keep(places[columns[linear.ways[columns] == Way.NOT]], f"{name} needs it")
+        self.places.keep(
+            places[columns[linear.ways[columns] == Way.NOT]],
+            f"{name} needs it, or one that is tied to it",
+        )
         merged = columns[linear.ways[columns] == Way.MERGE]
         self.places.keep(
             places[np.unique(linear.target[merged])], f"{name} reads others through it"
@@ -101,7 +114,7 @@ class _Removal:
         for known in self.analysis.channels.values():
             if known.axis is None:
                 continue
-            roots = self.places.roots(known.places)
+            roots = self.places.of(known.places)
             if roots.tobytes() not in seen:
                 seen.add(roots.tobytes())
                 yield roots
@@ -110,7 +123,7 @@ class _Removal:
         """Keep one channel of each tensor: none of them may be empty."""
         for roots in list(self._dims()):
             if not self.places.kept(roots).any():
-                self.places.keep(roots[:1], "a tensor needs one channel")
+                self.places.keep(roots[:1], "a tensor cannot be empty")
                 self._spread()
 
     def _rounded(self) -> bool:
@@ -120,7 +133,9 @@ class _Removal:
             count, width = int(kept.sum()), len(roots)
             goal = _fast(count, width)
             if count < goal and _largest_set(roots) <= 2:
-                self.places.keep(roots[~kept][: goal - count], "their number runs fast so")
+                self.places.keep(
+                    roots[~kept][: goal - count], "so that the number of channels runs fast"
+                )
                 return True
         return False
 
@@ -128,11 +143,7 @@ class _Removal:
 
     def cut(self) -> int:
         """Rewrite weights and attributes; return how many sets of channels are gone."""
-        gone = {
-            root
-            for roots in self._dims()
-            for root in roots[~self.places.kept(roots)].tolist()
-        }
+        gone = {root for roots in self._dims() for root in roots[~self.places.kept(roots)].tolist()}
         if not gone:
             return 0
         analysis = self.analysis
@@ -182,9 +193,8 @@ class _Removal:
         reasons = Counter(self.places.reason(place) for place in known.places[mask].tolist())
         (node,) = tensor.inputs
         for reason, count in sorted(reasons.items()):
-            self.analysis.context.decline(
-                node, f"constant channels stay, {reason}" if count else reason
-            )
+            for _ in range(count):
+                self.analysis.context.decline(node, f"a constant channel stays: {reason}")
 
 
 def _fast(count: int, width: int) -> int:
@@ -202,7 +212,3 @@ def _fast(count: int, width: int) -> int:
 
 def _largest_set(roots: Array) -> int:
     return int(np.unique(roots, return_counts=True)[1].max())
-
-
-Remove = Callable[[Model, Context], int]
-__all__ = ["ONE", "Align", "Graph", "Wanted", "remove"]

@@ -45,12 +45,13 @@ class Channels:
     @property
     def constant(self) -> Array:
         """Where the value is known."""
-        return self.base == ONE
+        return np.asarray(self.base == ONE)
 
     def each(self, change: Callable[[Array], Array]) -> Channels:
         """Apply *change* to what is known; the places are dropped."""
-        arrays = map(change, (self.base, self.scale, self.slack, self.size))
-        return Channels(*arrays)
+        return Channels(
+            change(self.base), change(self.scale), change(self.slack), change(self.size)
+        )
 
     def at(self, axis: int | None, places: Array) -> Channels:
         """Return the same with other places; a single one cannot be cut."""
@@ -137,7 +138,6 @@ class Places:
         """Know the place of what is kept."""
         self._parent = [KEPT]
         self._reasons: dict[int, str] = {KEPT: "it cannot be cut there"}
-        self._news: list[int] = []
 
     def fresh(self, count: int) -> Array:
         """Return *count* new places."""
@@ -149,48 +149,64 @@ class Places:
         """Return places for the outputs of a layer; a single one is kept."""
         return self.fresh(count) if count > 1 else np.zeros(count, np.int64)
 
-    def find(self, place: int) -> int:
-        """Return the set of *place*."""
+    def _find(self, place: int) -> int:
         parent = self._parent
         while parent[place] != place:
             parent[place] = parent[parent[place]]
             place = parent[place]
         return place
 
-    def roots(self, places: Array) -> Array:
-        """Return the sets of *places*."""
-        return np.array([self.find(place) for place in places.tolist()], np.int64)
-
     def tie(self, left: Array, right: Array) -> None:
         """Cut what stands at the same index of *left* and *right* together or not at all."""
         if left is right:
             return
         for one, other in zip(left.tolist(), right.tolist(), strict=True):
-            self._union(one, other)
-
-    def _union(self, one: int, other: int) -> None:
-        one, other = self.find(one), self.find(other)
-        if one == other:
-            return
-        if other in self._reasons:
-            one, other = other, one
-        self._parent[other] = one
+            one, other = self._find(one), self._find(other)
+            if other in self._reasons:
+                one, other = other, one
+            self._parent[other] = one
 
     def keep(self, places: Iterable[Any], reason: str) -> None:
         """Keep what stands at *places*, for a *reason* that a reader of the report understands."""
         for place in places:
-            root = self.find(int(place))
-            if root not in self._reasons:
-                self._reasons[root] = reason
-                self._news.append(root)
+            self._reasons.setdefault(self._find(int(place)), reason)
+
+    def settled(self) -> Sets:
+        """Return the sets, now that none will grow."""
+        roots = np.array([self._find(place) for place in range(len(self._parent))], np.int64)
+        return Sets(roots, self._reasons)
+
+
+class Sets:
+    """Channels that are cut together or not at all, and which of them are kept, and why."""
+
+    def __init__(self, roots: Array, reasons: dict[int, str]) -> None:
+        """Take the set of every place, and the reasons to keep some."""
+        self._roots, self._reasons = roots, dict[int, str]()
+        self._kept = np.zeros(len(roots), bool)
+        self._news: list[int] = []
+        for place, reason in reasons.items():
+            self.keep(roots[[place]], reason)
+
+    def of(self, places: Array) -> Array:
+        """Return the sets of *places*."""
+        return self._roots[places]
 
     def kept(self, places: Array) -> Array:
         """Return a mask of *places*."""
-        return np.array([self.find(place) in self._reasons for place in places.tolist()], bool)
+        return self._kept[self._roots[places]]
+
+    def keep(self, places: Array, reason: str) -> None:
+        """Keep what stands at *places*."""
+        roots = self._roots[places]
+        found = np.unique(roots[~self._kept[roots]])
+        self._kept[found] = True
+        self._reasons.update(dict.fromkeys(found.tolist(), reason))
+        self._news += found.tolist()
 
     def reason(self, place: int) -> str:
         """Say why *place* is kept."""
-        return self._reasons.get(self.find(place), "")
+        return self._reasons.get(int(self._roots[place]), "")
 
     def news(self) -> list[int]:
         """Return the sets that were kept since this was last asked."""
