@@ -214,7 +214,7 @@ class Linear:
             chosen = np.split(rows, self.groups)[g]
             part = np.array(block[chosen][:, mask])
             for channel, values in changed.items():
-                if channel // width == g:
+                if channel // width == g and mask[channel % width]:
                     index = int(mask[: channel % width].sum())
                     part[:, index] = values[chosen].astype(part.dtype)
             blocks.append(part)

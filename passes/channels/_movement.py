@@ -243,7 +243,7 @@ def _split(site: Site) -> list[Channels]:
     wide = site.values.spread(known, axis, int(ends[-1]), broadcasts=False)
     site.require(wide.base.shape[axis] == ends[-1], "its parts do not add up")
     return [
-        part(known, wide, axis, np.arange(start, end))
+        part(site, known, wide, axis, np.arange(start, end))
         for start, end in itertools.pairwise(ends.tolist())
     ]
 
@@ -255,10 +255,12 @@ def renumbered_part(site: Site, known: Channels, slot: int) -> Channels:
     return moved.at(known.axis, known.places)
 
 
-def part(known: Channels, wide: Channels, axis: int, indices: Array) -> Channels:
+def part(site: Site, known: Channels, wide: Channels, axis: int, indices: Array) -> Channels:
     """Take *indices* along *axis* of a tensor whose elements there are told apart."""
     taken = wide.each(lambda array: np.take(array, indices, axis))
     places = known.places[indices] if known.axis == axis else known.places
+    if len(places) == 1:
+        site.places.keep(places, "it is the only channel of a part")
     return taken.at(known.axis, places)
 
 
@@ -298,7 +300,7 @@ def _gather(site: Site) -> list[Channels]:
     chosen = np.where(chosen < 0, chosen + extent, chosen)
     site.require(((chosen >= 0) & (chosen < extent)).all(), "an index is out of range")
     wide = site.values.spread(known, axis, extent, broadcasts=False)
-    taken = part(known, wide, axis, chosen)
+    taken = part(site, known, wide, axis, chosen)
     if indices.ndim:
         return [taken]
     if known.axis == axis:
@@ -366,7 +368,7 @@ def _slice(site: Site) -> list[Channels]:
         site.require(step == 1 or len(axes) == 1, "it is sliced in steps along several axes")
         assert extent is not None
         wide = site.values.spread(result, a, extent, broadcasts=False)
-        result = part(result, wide, a, np.arange(extent)[start:end:step])
+        result = part(site, result, wide, a, np.arange(extent)[start:end:step])
     unseen = any(known.base.shape[a] == 1 for a in axes)
     return [renumbered(site, result) if unseen else result]
 
@@ -541,6 +543,8 @@ def _depth_to_space(site: Site) -> list[Channels]:
         return [moved]
     for row in places[1:]:
         site.places.tie(places[0], row)
+    if count == 1:
+        site.places.keep(places[0], "a tensor cannot be empty")
     return [moved.at(1, places[0].copy())]
 
 
