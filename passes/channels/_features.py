@@ -11,7 +11,7 @@ from onnxslim import ir
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Node
 from onnxslim.passes.channels._analysis import Site, Transfer, nothing
-from onnxslim.passes.channels._layers import append, is_padded
+from onnxslim.passes.channels._layers import append, is_padded, linear_of
 from onnxslim.passes.channels._linear import SPREAD, Linear, unit_roundoff
 from onnxslim.passes.channels._movement import renumbered
 from onnxslim.passes.channels._seeds import is_near
@@ -237,7 +237,7 @@ def _read_all(site: Site, known: Channels, axes: Sequence[int]) -> None:
 def _cut_reduce(site: Site, new: Builder) -> None:
     """Correct a mean for the channels that are no longer there."""
     cut = site.mask(site.node.inputs[0])
-    linear = next((one for one in site.analysis.linears if one.node is site.node), None)
+    linear = linear_of(site)
     if cut is None or linear is None or site.node.operator != "ReduceMean":
         return
     _, kept = cut

@@ -12,6 +12,7 @@ import numpy as np
 from onnxslim.base import Context
 from onnxslim.ir import Array, Constant, Graph, Model, Tensor
 from onnxslim.passes.channels._analysis import Analysis, Site
+from onnxslim.passes.channels._expansion import Expansion
 from onnxslim.passes.channels._linear import Linear, Way
 from onnxslim.passes.channels._seeds import has_constants, has_dead, has_duplicates
 from onnxslim.passes.channels._table import TRANSFERS
@@ -36,7 +37,8 @@ def remove(model: Model, context: Context, wanted: Wanted) -> int:
     for graph in list(model.graphs()):
         if not _promises(graph, wanted, context.facts(model)):
             continue
-        analysis = Analysis(model, graph, context.facts(model), context)
+        expands = wanted.constants and wanted.align == "bytes"
+        analysis = Analysis(model, graph, context.facts(model), context, expands=expands)
         analysis.run(TRANSFERS)
         removal = _Removal(analysis, wanted)
         removal.mark()
@@ -64,8 +66,8 @@ class _Removal:
 
     def __init__(self, analysis: Analysis, wanted: Wanted) -> None:
         self.analysis, self.places, self.wanted = analysis, analysis.settle(), wanted
-        self.readers: dict[int, list[Linear]] = {}
-        self.done: dict[Linear, Array] = {}
+        self.readers: dict[int, list[Linear | Expansion]] = {}
+        self.done: dict[Linear | Expansion, Array] = {}
         for linear in analysis.linears:
             linear.plan(wanted.constants, wanted.duplicates)
             self.done[linear] = np.zeros(len(linear.rows), bool)
@@ -88,7 +90,7 @@ class _Removal:
             for linear in dict.fromkeys(one for root in news for one in self.readers.get(root, ())):
                 self._read(linear)
 
-    def _read(self, linear: Linear) -> None:
+    def _read(self, linear: Linear | Expansion) -> None:
         """Keep the input channels that the kept outputs of a layer need."""
         if linear.inputs.axis is None:
             return
@@ -133,9 +135,8 @@ class _Removal:
             count, width = int(kept.sum()), len(roots)
             goal = _fast(count, width)
             if count < goal and _largest_set(roots) <= 2:
-                self.places.keep(
-                    roots[~kept][: goal - count], "so that the number of channels runs fast"
-                )
+                reason = "so that the number of channels runs fast"
+                self.places.keep(roots[~kept][: goal - count], reason)
                 return True
         return False
 
@@ -153,7 +154,7 @@ class _Removal:
             transfer, site = TRANSFERS.get(node.operator), Site(analysis, node)
             if transfer is not None and self._touches(site):
                 transfer.cut(site, new)
-            nodes += [node, *new.nodes]
+            nodes += [*new.nodes, node]
             made += node.outputs
         analysis.graph.nodes = nodes
         for tensor in made:
@@ -176,15 +177,12 @@ class _Removal:
     def explain(self) -> None:
         """Say why channels stay that could have gone for what they are."""
         for linear in self.analysis.linears:
-            known = self.analysis.channels.get(linear.node.outputs[0])
-            if known is None or known.axis is None:
-                continue
-            self._explain(linear.node.outputs[0], linear)
+            self._explain(linear.node.outputs[0])
         for node in self.analysis.graph.nodes:
             if node.operator == "BatchNormalization":
-                self._explain(node.outputs[0], None)
+                self._explain(node.outputs[0])
 
-    def _explain(self, tensor: Tensor, linear: Linear | None) -> None:
+    def _explain(self, tensor: Tensor) -> None:
         known = self.analysis.channels.get(tensor)
         if known is None or known.axis is None or not self.wanted.constants:
             return
