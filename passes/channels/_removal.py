@@ -16,6 +16,7 @@ from onnxslim.passes.channels._expansion import Expansion
 from onnxslim.passes.channels._linear import Linear, Way
 from onnxslim.passes.channels._seeds import has_constants, has_dead, has_duplicates
 from onnxslim.passes.channels._table import TRANSFERS
+from onnxslim.passes.channels._values import ONE
 from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
 
@@ -84,6 +85,8 @@ class _Removal:
         self._nonempty()
         while self.wanted.align == "speed" and self._rounded():
             self._spread()
+        while self._overflowing():
+            self._spread()
 
     def _spread(self) -> None:
         while news := self.places.news():
@@ -99,13 +102,14 @@ class _Removal:
             return
         self.done[linear] |= rows
         columns = np.flatnonzero(linear.used(rows))
-        places = linear.inputs.places
+        places, ways = linear.inputs.places, linear.ways[columns]
         name = f"{linear.node.operator} {linear.node.name or linear.node.outputs[0].name}"
-        self.places.keep(
-            places[columns[linear.ways[columns] == Way.NOT]],
-            f"{name} needs it, or one that is tied to it",
-        )
-        merged = columns[linear.ways[columns] == Way.MERGE]
+        needed, merged = columns[ways == Way.NOT], columns[ways == Way.MERGE]
+        border = np.zeros(len(needed), bool)
+        if isinstance(linear, Linear) and self.wanted.constants and not linear.takes_bias:
+            border = linear.base[needed] == ONE
+        self.places.keep(places[needed[~border]], f"{name} needs it, or one that is tied to it")
+        self.places.keep(places[needed[border]], f"{name} pads with zeros, so that one must stay")
         self.places.keep(
             places[np.unique(linear.target[merged])], f"{name} reads others through it"
         )
@@ -137,6 +141,17 @@ class _Removal:
             if count < goal and _largest_set(roots) <= 2:
                 reason = "so that the number of channels runs fast"
                 self.places.keep(roots[~kept][: goal - count], reason)
+                return True
+        return False
+
+    def _overflowing(self) -> bool:
+        """Keep what a half-precision layer cannot take over; say whether anything."""
+        for linear in self.analysis.linears:
+            if not isinstance(linear, Linear) or linear.weight.dtype.itemsize > 2:
+                continue
+            columns = self.places.kept(linear.inputs.places)
+            if not columns.all() and not linear.fits(columns, self.places.kept(linear.rows)):
+                self.places.keep(linear.inputs.places, "the weights that take it over overflow")
                 return True
         return False
 
