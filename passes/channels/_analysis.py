@@ -183,11 +183,11 @@ class Site:
         """
         known = self.of(slot)
         axis %= known.rank
+        if known.axis not in (None, axis):
+            self.places.keep(known.places, f"{self.node.operator} reads it along another axis")
         for other in range(known.rank):
             if other != axis:
                 known = self.values.flat(known, other)
-        if known.axis not in (None, axis):
-            self.places.keep(known.places, f"{self.node.operator} reads it along another axis")
         known = self.values.spread(known, axis, count, broadcasts=False)
         self.require(known.base.shape[axis] == count, "its channels are not as many as its weights")
         places = known.places if known.axis == axis else np.zeros(count, np.int64)

@@ -101,9 +101,9 @@ def _per_channel(site: Site, constant: bool) -> list[Channels]:
     *constant* says whether a constant channel stays what it is.
     """
     known = site.of(0)
+    site.require(known.axis in (None, 0, 1), f"{site.node.operator} works along it")
     for axis in range(2, known.rank):
         known = site.values.flat(known, axis)
-    site.require(known.axis in (None, 0, 1), f"{site.node.operator} works along it")
     moved = renumbered(site, known)
     if constant:
         return [moved]
@@ -148,8 +148,8 @@ def _resize(site: Site) -> list[Channels]:
         before, after = (site.facts.dims(t) for t in (node.inputs[0], node.outputs[0]))
         same = before is not None and after is not None and before[axis] == after[axis]
         if not same:
-            known = site.values.flat(known, axis)
             site.require(known.axis != axis, "it is resized along the channels")
+            known = site.values.flat(known, axis)
     return [renumbered(site, known)]
 
 
