@@ -570,7 +570,7 @@ class _Draw:
         if spec.low is not None or spec.high is not None:
             low = spec.low or 0
             high = low + 3 if spec.high is None else max(spec.high, low + 1)
-        elif spec.elem_type in _BYTES and style != 1:
+        elif spec.elem_type in _BYTES and (style != 1 or len(shape) > 2):  # images at least
             low, high = (0, 256) if spec.elem_type == TensorProto.UINT8 else (-128, 128)
         elif shape and (
             style == 0 or "mask" in spec.name.lower()

@@ -11,7 +11,7 @@ Operand order does not matter where the operator commutes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -159,6 +159,8 @@ class Match:
     nodes: list[Node]
     private: bool = True
     """Whether the inner results are read by the match alone."""
+    pinned: frozenset[int] = frozenset()
+    """The ids of graph outputs, which somebody reads whatever the graph says."""
 
     def __getitem__(self, name: str) -> Any:
         """Return the tensor captured as *name*; a constant comes as its array."""
@@ -188,6 +190,14 @@ class Match:
         (node,) = (node for node in self.nodes if node.operator in operators)
         return node
 
+    def owns(self, node: Node) -> bool:
+        """Say whether *node* stands beside the root and nobody but the match reads its results."""
+        return node.graph is self.root.graph and _private(node, self.nodes, self.pinned)
+
+    def take(self, nodes: Iterable[Node]) -> None:
+        """Add nodes that the pattern could not name: they go when the root goes."""
+        self.nodes += [node for node in dict.fromkeys(nodes) if node not in self.nodes]
+
     def require(self, condition: object, reason: str) -> None:
         """Decline this match unless *condition* holds; *reason* goes to the report."""
         if not condition:
@@ -203,8 +213,8 @@ def match(pattern: Op, root: Node, pinned: frozenset[int] = frozenset()) -> Matc
     shared = None
     for tensors, nodes in _match_node(pattern, root, {}, []):
         if all(_private(node, nodes, pinned) for node in nodes if node is not root):
-            return Match(root, tensors, nodes)
-        shared = shared or Match(root, tensors, nodes, private=False)
+            return Match(root, tensors, nodes, pinned=pinned)
+        shared = shared or Match(root, tensors, nodes, private=False, pinned=pinned)
     return shared
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
 import os
@@ -115,13 +116,15 @@ class Report:
 def versions() -> dict[str, str]:
     """Return the versions of onnxslim and of what it computes with."""
     names = ("onnxslim", "onnx", "onnxruntime", "onnx-graphsurgeon", "numpy", "scikit-learn")
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+    return {name: _version(name) for name in names}
+
+
+@functools.cache
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 @contextmanager
@@ -201,17 +204,20 @@ class _Run:
         self.checked = False
         """Whether every pass was checked, so that a second run would tell nothing new."""
         self.facts: tuple[Model, Facts] | None = None
+        self.asked = False
+        """Whether a pass of this round has seen `facts`, so that they stay until its end."""
         self.reference: Reference | None = None
 
     def __call__(self) -> tuple[Model, Report]:
         start = time.perf_counter()
         self.model.check()
-        before = cost.measure(self.model, shapes.infer(self.model), self.model.disk_size())
+        current = self._copy()
+        before = cost.measure(current, self._infer(current), self.model.disk_size())
         with _original(self.model) as source:
             if self.pipeline.check == "each":
-                result = self._checked(source)
+                result = self._checked(source, current)
             else:
-                result = self._unchecked(source)
+                result = self._unchecked(source, current)
             result, after, validation = self._finished(result, source, before)
         steps = tuple(tally.step() for tally in self.done)
         seconds = time.perf_counter() - start
@@ -221,22 +227,23 @@ class _Run:
 
     # Running passes
 
-    def _unchecked(self, source: runtime.Source) -> Model:
-        """Run all passes; on a crash start over, checking each."""
+    def _copy(self) -> Model:
         current = self.model.copy()
         current.sort()
+        return current
+
+    def _unchecked(self, source: runtime.Source, current: Model) -> Model:
+        """Run all passes on *current*; on a crash start over, checking each."""
         try:
             self._rounds(lambda tally: self._apply(tally, current))
         except _Guilty as guilty:
             logger.info("%s; starting over, checking each pass", guilty)
-            return self._checked(source)
+            return self._checked(source, self._copy())
         return current
 
-    def _checked(self, source: runtime.Source) -> Model:
+    def _checked(self, source: runtime.Source, current: Model) -> Model:
         """Run all passes, each on a copy that is kept only if it passes the checks."""
         self.done, self.checked = [_Tally(step) for step in self.pipeline.passes], True
-        current = self.model.copy()
-        current.sort()
 
         def attempt(tally: _Tally) -> int:
             nonlocal current
@@ -259,12 +266,13 @@ class _Run:
 
     def _rounds(self, run: Callable[[_Tally], int]) -> None:
         for round_ in range(self.pipeline.rounds):
-            self.facts, changes = None, 0
+            self.asked, changes = False, 0
             for index, tally in enumerate(self.done):
                 self.progress(f"round {round_ + 1}: {tally.kind.name}", index, len(self.done))
                 changes += 0 if tally.skipped else run(tally)
             if not changes:
                 return
+            self.facts = None
 
     def _apply(self, tally: _Tally, model: Model) -> int:
         step = tally.kind
@@ -273,7 +281,7 @@ class _Run:
             if reason is not None:
                 tally.skip(reason)
                 return 0
-        context = Context(self.data, self.pipeline.seed, infer=self._infer, run=runtime.evaluate)
+        context = Context(self.data, self.pipeline.seed, infer=self._lend, run=runtime.evaluate)
         start = time.perf_counter()
         try:
             changes = step.apply(model, context)
@@ -286,16 +294,24 @@ class _Run:
             logger.debug("%s crashed", step.name, exc_info=True)
             raise _Guilty(f"{step.name} crashed: {type(error).__name__}: {error}") from error
         tally.add(changes, time.perf_counter() - start, context)
-        if changes and step.effect is Effect.LOSSY:
+        if changes and (step.effect is Effect.LOSSY or not self.asked):
             self.facts = None
         logger.info("%s: %d changes", step.name, changes)
         return changes
 
     def _infer(self, model: Model) -> Facts:
-        """Infer shapes once a round: rewriting keeps facts true, only new tensors lack them."""
+        """Infer shapes once a round: rewriting keeps facts true, only new tensors lack them.
+
+        What was inferred before the round serves as long as nothing has changed.
+        """
         if self.facts is None or self.facts[0] is not model:
             self.facts = (model, shapes.infer(model))
         return self.facts[1]
+
+    def _lend(self, model: Model) -> Facts:
+        """Infer for a pass, which makes the facts those of the round."""
+        self.asked = True
+        return self._infer(model)
 
     # Checking results
 
@@ -303,13 +319,12 @@ class _Run:
         """Return the input where the result would be no gain; with the result's stats."""
         if not any(tally.changes for tally in self.done):
             return self.model, before
-        result.sort()
-        after = cost.measure(result)
+        size = result.size()
         grows = any(tally.kind.may_grow and tally.changes for tally in self.done)
-        if after.bytes <= before.bytes or grows:
-            return result, cost.measure(result, shapes.infer(result), after.bytes)
+        if size <= before.bytes or grows:
+            return result, cost.measure(result, self._infer(result), size)
         self.warnings.append(
-            f"the result would take {after.bytes - before.bytes} bytes more than the input; "
+            f"the result would take {size - before.bytes} bytes more than the input; "
             "the input is returned"
         )
         return self.model, before
@@ -329,7 +344,7 @@ class _Run:
             if self.checked:
                 raise
             logger.warning("%s; looking for the pass that did it", error)
-        return self._finished(self._checked(source), source, before)
+        return self._finished(self._checked(source, self._copy()), source, before)
 
     def _accept(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
         with _source(candidate) as content:

@@ -13,14 +13,18 @@ RECIPES = MappingProxyType(
             "simplify-shape-inputs,rebuild-shape-values,fold-constants,"
             "merge-duplicate-initializers,merge-duplicate-nodes,fold-constant-channels,"
             "merge-duplicate-channels,drop-dead-channels,fuse-conv-bn,"
+            "simplify-shape-inputs,rebuild-shape-values,lower-cast-like,fold-constants,"
+            "merge-duplicate-initializers,merge-duplicate-nodes,fuse-conv-bn,"
             "fuse-conv-transpose-bn,fuse-gemm-bn,fuse-affine,fuse-affine-input,fuse-pad,"
-            "fuse-matmul-add,drop-matmul-reshapes,drop-shift-before-norm,fold-gemm-factors,"
+            "fuse-conv-sum,fuse-conv-conv,fuse-matmul-add,fuse-matmul-matmul,"
+            "drop-matmul-reshapes,drop-shift-before-norm,fold-gemm-factors,"
             "compose-depth-to-space,lower-einsum,compose-layer-norm,compose-rms-norm,"
             "compose-instance-norm,compose-gelu,compose-activations,compose-softmax,"
             "compose-prelu,merge-casts,simplify-logic,drop-idempotent,merge-bounds,"
             "merge-variadic,simplify-arithmetic,merge-scalars,fold-scales,drop-expands,"
             "merge-slices,split-slices,merge-concats,merge-gathers,merge-reduces,"
-            "cancel-transposes,merge-reshapes,merge-transposes,merge-quantize"
+            "cancel-transposes,cancel-reshapes,merge-reshapes,merge-transposes,merge-gather-moves,"
+            "merge-quantize"
         ),
     }
 )

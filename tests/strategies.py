@@ -943,6 +943,14 @@ def _sequence(d: Drawing, x: Value) -> Value:
     return d.node("SequenceAt", [pair, d.constant(d.choose((0, 1, -1)), INT)], x.shape)
 
 
+def _gelu(d: Drawing, x: Value) -> Value:
+    if d.elem != FLOAT:
+        return d.node("Neg", [x], x.shape)
+    inner = d.node("Div", [x, d.constant(np.sqrt(2))], x.shape)
+    gate = d.node("Add", [d.node("Erf", [inner], x.shape), d.constant(1)], x.shape)
+    return d.node("Mul", [d.node("Mul", [x, gate], x.shape), d.constant(0.5)], x.shape)
+
+
 def _activated(d: Drawing, x: Value) -> Value:
     """Activations, written out."""
     kind = d.choose(("softsign", "swish", "sigmoid", "mish", "gelu", "gelu by tanh"))
@@ -963,9 +971,7 @@ def _activated(d: Drawing, x: Value) -> Value:
         gate = d.node("Tanh", [d.node("Softplus", [x], x.shape)], x.shape)
         return d.node("Mul", [x, gate], x.shape)
     if kind == "gelu":
-        inner = d.node("Div", [x, d.constant(np.sqrt(2))], x.shape)
-        gate = d.node("Add", [d.node("Erf", [inner], x.shape), d.constant(1)], x.shape)
-        return d.node("Mul", [d.node("Mul", [x, gate], x.shape), half], x.shape)
+        return _gelu(d, x)
     shifted = d.node("Add", [x, d.constant(3)], x.shape)
     gate = d.node("Clip", [shifted, d.constant(0), d.constant(6)], x.shape)
     if kind == "swish":
@@ -1133,6 +1139,86 @@ def _summed(d: Drawing, x: Value) -> Value:
     return d.node("Einsum", [x, weight], shape, equation=equation)
 
 
+def _alike(d: Drawing, x: Value) -> Value:
+    """A constant, or a shape, of the type of something else."""
+    size = d.node("Size", [x], (), INT) if d.flip() else d.constant(3, INT)
+    number = d.node("CastLike", [size, x], ())
+    return d.node("Mul", [x, number], x.shape)
+
+
+def _reshaped(d: Drawing, x: Value) -> Value:
+    """A sum with a constant, in another shape."""
+    x = d.inputs[0] if len(x.shape) < 3 else x
+    first, wide = (x.shape[0] if isinstance(x.shape[0], int) else -1), _width(x)
+    sizes = [_width(x, axis) for axis in range(1, len(x.shape))]
+    y = d.node("Reshape", [x, d.ints(first, wide, -1)], (x.shape[0], wide, 1), exact=True)
+    y = d.node("Add", [y, d.noise(*d.choose(((), (1,), (wide, 1))))], y.shape)
+    y = _inner(d, d.node("Sigmoid", [y], y.shape))
+    return d.node("Reshape", [y, d.ints(first, *sizes)], x.shape)
+
+
+def _looked_up(d: Drawing, x: Value) -> Value:
+    """A table of weights that is read, turned, and added."""
+    width = _width(x, -1)
+    index = d.constant(d.rng.integers(0, 3, (3, width)), INT)
+    kind = d.choose(("Gather", "GatherND"))
+    if kind == "GatherND" and d.opset >= 11:
+        index = d.constant(d.rng.integers(0, 3, (3, width, 1)), INT)
+        table = d.node("GatherND", [d.noise(3, 2), index], (3, width, 2))
+    else:
+        table = d.node("Gather", [d.noise(3, 2), index], (3, width, 2), axis=0)
+    table = d.node("Transpose", [table], (2, 3, width), perm=[2, 0, 1])
+    rows = d.node("ReduceSum" if d.opset < 13 else "ReduceMean", [table], (1, 1, 1), keepdims=1)
+    total = d.node("Reshape", [rows, d.ints(1)], (1,))
+    return d.node("Add", [x, total], x.shape)
+
+
+def _convolved(d: Drawing, x: Value, outs: int, size: int, groups: int = 1) -> Value:
+    """A Conv that keeps the size of the image."""
+    weight = d.noise(outs, _width(x) // groups, size, size, scale=0.3)
+    bias = [d.noise(outs)] if d.flip() else []
+    attrs: dict[str, Any] = {"group": groups} if groups > 1 else {}
+    shape = (x.shape[0], outs, *x.shape[2:])
+    return d.node("Conv", [x, weight, *bias], shape, pads=[size // 2] * 4, **attrs)
+
+
+def _convolved_twice(d: Drawing, x: Value) -> Value:
+    """A Conv of a Conv, one of them of single elements."""
+    x, size = _image(d, x), d.choose((1, 3))
+    if d.elem == DOUBLE:  # onnxruntime has no kernel for it
+        return d.node("Neg", [x], x.shape)
+    first = _inner(d, _convolved(d, x, d.choose((6, 2)), size))
+    return _convolved(d, first, d.choose((3, 5)), d.choose((1, 1, 4 - size)))
+
+
+def _multiplied_twice(d: Drawing, x: Value) -> Value:
+    """Products with matrices in a row, through a wide middle or a narrow one."""
+    middle, out = d.choose((6, 1)), d.choose((3, 4))
+    for width in (middle, out):
+        matrix, shape = d.noise(_width(x, -1), width, scale=0.4), (*x.shape[:-1], width)
+        x = d.node("MatMul", [x, matrix], shape)
+        if d.flip():
+            x = d.node("Add", [x, d.noise(width)], shape)
+        x = _inner(d, x)
+    return x
+
+
+def _branched(d: Drawing, x: Value) -> Value:
+    """Convs of one input that are added, with the input or its BatchNormalization."""
+    x = _image(d, x)
+    if d.elem == DOUBLE:
+        return d.node("Neg", [x], x.shape)
+    channels = _width(x)
+    groups = d.choose((1, 1, channels))
+    branches = [_convolved(d, x, channels, size, groups) for size in d.choose(((3, 1), (3,), (1,)))]
+    if len(branches) < 2 or d.flip():
+        branches.append(x)
+    total = branches[0]
+    for branch in branches[1:]:
+        total = d.node("Add", [total, branch], x.shape)
+    return total
+
+
 PAIRS: list[tuple[int, Step]] = [
     (8, _clamped),
     (7, _shifted),
@@ -1149,6 +1235,7 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _moved_twice),
     (7, _moved_around),
     (7, _activated),
+    (20, _gelu),
     (12, _rectified),
     (7, _normalized),
     (7, _softmaxed),
@@ -1162,6 +1249,12 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _centered),
     (7, _flattened),
     (12, _summed),
+    (15, _alike),
+    (8, _reshaped),
+    (7, _looked_up),
+    (7, _convolved_twice),
+    (7, _branched),
+    (7, _multiplied_twice),
 ]
 
 

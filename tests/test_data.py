@@ -1,5 +1,6 @@
 """Feeds: read, checked and made up."""
 
+import itertools
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
@@ -396,3 +397,9 @@ def test_texts_can_be_made() -> None:
 
 def test_nothing_is_made_up_for_a_map() -> None:
     assert list(generate([InputSpec("x", kind="map")])) == []
+
+
+def test_images_of_bytes_are_never_even() -> None:
+    spec = InputSpec("x", TensorProto.UINT8, (1, 8, 8, 3))
+    feeds = itertools.islice(generate([spec]), 6)
+    assert all(len(np.unique(feed["x"])) > 50 for feed in feeds)

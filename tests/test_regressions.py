@@ -78,3 +78,35 @@ def test_an_expanded_scalar_has_fewer_dimensions() -> None:
         e = Expand(x, two) y = Neg(e)
     }""")
     assert_declines(before, DropExpands())
+
+
+def test_before_opset_9_an_integer_output_is_no_constant_node() -> None:
+    before = model("g (float[3, 4, 3] x) => (int64[3] s) { s = Shape(x) }", opset=7)
+    assert_declines(before, FoldKnownValues(), "floats only")
+
+
+def test_before_opset_9_and_ir_4_an_integer_is_an_initializer_and_an_input() -> None:
+    before = model(
+        """g (float[2, 3, 4, 5] x, int64[1] rest) => (float[2, 3, 20] y) <int64[1] rest = {-1}> {
+            shape_of_x = Shape(x) half = Slice<starts = [0], ends = [2]>(shape_of_x)
+            whole = Concat<axis = 0>(half, rest) y = Reshape(x, whole)
+        }""",
+        opset=8,
+        ir=3,
+    )
+    after = assert_rewrites(before, FoldKnownValues(), ["Reshape"])
+    assert [info.name for info in after.proto().graph.input] == ["x", "whole"]
+
+
+def test_before_ir_4_a_folded_value_counts_for_what_it_takes_in_the_file() -> None:
+    before = model(
+        """g (float[1, 10] x) => (float[1, 10] y) {
+            s = Shape(x)
+            a = Slice<starts = [0], ends = [1]>(s) b = Slice<starts = [1], ends = [2]>(s)
+            t = Concat<axis = 0>(a, b) z = ConstantOfShape<value = float[1] {0}>(t) y = Sub(x, z)
+        }""",
+        opset=9,
+        ir=3,
+    )
+    once, _ = Pipeline(parse("lossless"))(before)
+    assert not Pipeline(parse("lossless"))(once)[1].changed

@@ -303,6 +303,19 @@ def test_feeds_that_give_nothing_but_nan_are_passed_over() -> None:
     assert all(case.informative for case in on(model(mixed))._cases)
 
 
+def test_feeds_that_magnify_rounding_are_passed_over() -> None:
+    before = unary("b = Mul(x, c)  y = Sin(b)", "float[1] c = {10}")
+    factors = "float[1] c = {2.5}, float[1] d = {4}"
+    after = unary("a = Mul(x, c)  b = Mul(a, d)  y = Sin(b)", factors)
+    assert all(np.abs(case.feed["x"]).max() < 10 for case in on(model(before))._cases)
+    assert compare(before, after).passed
+
+
+def test_without_others_feeds_that_magnify_rounding_do() -> None:
+    of = model(unary("b = Mul(x, c)  y = Sin(b)", "float[1] c = {1e9}"))
+    assert on(of).count == 3
+
+
 def test_the_only_size_that_runs_is_run_twice() -> None:
     text = "g (float[C] x) => (y) <int64[1] s = {3}> { y = Reshape(x, s) }"
     assert on(model(text)).count == 2

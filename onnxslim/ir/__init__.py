@@ -15,7 +15,12 @@ from onnxslim.ir.graph import (
 )
 from onnxslim.ir.inline import Call, Scope, absorb
 from onnxslim.ir.model import Model, Names, fix_input_shapes
-from onnxslim.ir.operators import has_parameters, is_deterministic, is_inference_dropout
+from onnxslim.ir.operators import (
+    constant_holds,
+    has_parameters,
+    is_deterministic,
+    is_inference_dropout,
+)
 from onnxslim.ir.sizes import constant_node_bytes, initializer_bytes, node_bytes, raw_bytes
 from onnxslim.ir.surgery import (
     erase,
@@ -47,6 +52,7 @@ __all__ = [
     "absent",
     "absorb",
     "constant",
+    "constant_holds",
     "constant_node_bytes",
     "elem_type",
     "erase",

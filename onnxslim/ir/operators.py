@@ -5,6 +5,10 @@ Everything that treats two equal calls as one, or a call on constants as a const
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from onnxslim.ir.graph import STANDARD_DOMAINS, Node, Opaque
 
 _RANDOM = frozenset(
@@ -47,3 +51,8 @@ def is_inference_dropout(node: Node) -> bool:
         return True
     training = node.constant(2)
     return training is not None and not training.any()
+
+
+def constant_holds(dtype: np.dtype[Any], opset: int) -> bool:
+    """Say whether a Constant node may have a value of this type: before opset 9, floats only."""
+    return opset >= 9 or dtype.kind == "f"

@@ -22,6 +22,7 @@ from onnxslim.errors import ModelError
 from onnxslim.ir import graph as g
 from onnxslim.ir import weights, wire
 from onnxslim.ir.graph import Constant, Function, Graph, Node, Opaque, Tensor, Variable
+from onnxslim.ir.operators import constant_holds
 from onnxslim.ir.surgery import walk
 from onnxslim.ir.weights import Store, Weight
 
@@ -293,6 +294,8 @@ class Exporter:
         """Prepare to export under *shell*; large new arrays go to *store*."""
         self.shell, self.store = shell, store
         self.inline_constants = 0 < shell.ir_version < _FIRST_IR_WITH_FREE_INITIALIZERS
+        self.bound: set[Constant] = set()
+        """New constants that even then are initializers, and inputs: no node can hold them."""
 
     def run(self, main: Graph, functions: list[Function]) -> ModelProto:
         """Return the model; its large weights are marks that *store* resolves."""
@@ -300,6 +303,11 @@ class Exporter:
         model.CopyFrom(self.shell)
         with _no_collection():
             self.made = _undeclared_constants(main, functions)
+            self.bound = {
+                constant
+                for constant in self.made.get(main, [])
+                if not constant_holds(constant.dtype, main.version)
+            }
             self._graph(main, model.graph)
             model.graph.SetInParent()
             for function in functions:
@@ -315,13 +323,15 @@ class Exporter:
             proto.doc_string = graph.doc_string
         made = self.made.get(graph, [])
         if self.inline_constants:
-            proto.node.extend(self._constant_node(constant) for constant in made)
-            made = []
+            proto.node.extend(self._constant_node(c) for c in made if c not in self.bound)
+            made = [constant for constant in made if constant in self.bound]
         for node in graph.nodes:
             if not node.erased:
                 self.node(node, proto.node.add(), graph)
         self._initializers(graph, proto, made)
         self._interface(graph, proto)
+        if self.inline_constants:
+            proto.input.extend(map(value_info, made))
         self._value_info(graph, proto)
         self._annotations(graph, proto)
 

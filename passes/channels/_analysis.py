@@ -13,6 +13,7 @@ from onnxslim import ir
 from onnxslim.base import Context
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
+from onnxslim.passes.channels._expansion import Expansion
 from onnxslim.passes.channels._linear import Linear
 from onnxslim.passes.channels._values import Channels, Places, Sets, Values
 from onnxslim.rewrite import Builder
@@ -48,7 +49,9 @@ class Analysis:
     values: Values = field(default_factory=Values)
     places: Places = field(default_factory=Places)
     channels: dict[Tensor, Channels] = field(default_factory=dict)
-    linears: list[Linear] = field(default_factory=list)
+    expands: bool = False
+    """Whether operands may be computed in part and put together again, which takes time."""
+    linears: list[Linear | Expansion] = field(default_factory=list)
     sets: Sets | None = None
 
     def run(self, table: Mapping[str, Transfer]) -> None:
@@ -180,11 +183,11 @@ class Site:
         """
         known = self.of(slot)
         axis %= known.rank
+        if known.axis not in (None, axis):
+            self.places.keep(known.places, f"{self.node.operator} reads it along another axis")
         for other in range(known.rank):
             if other != axis:
                 known = self.values.flat(known, other)
-        if known.axis not in (None, axis):
-            self.places.keep(known.places, f"{self.node.operator} reads it along another axis")
         known = self.values.spread(known, axis, count, broadcasts=False)
         self.require(known.base.shape[axis] == count, "its channels are not as many as its weights")
         places = known.places if known.axis == axis else np.zeros(count, np.int64)

@@ -11,6 +11,7 @@ from onnxslim import ir
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Tensor
 from onnxslim.passes.channels._analysis import FLOATS, Site, Transfer
+from onnxslim.passes.channels._expansion import Expansion
 from onnxslim.passes.channels._values import ONE, Channels
 from onnxslim.rewrite import Builder
 
@@ -57,7 +58,19 @@ def _tied(site: Site, given: Sequence[Channels], rank: int) -> tuple[int | None,
         return None, tracked[0].places if tracked else np.zeros(0, np.int64)
     (axis,) = axes
     places = tracked[0].places
+    expansions = _expansions(site, given)
+    if len(expansions) == len(tracked):
+        places = site.places.fresh(len(places))
+    else:
+        places = next(
+            k.places for s, k in enumerate(given) if k.axis is not None and s not in expansions
+        )
+    for expansion in expansions.values():
+        expansion.rows = places
+    site.analysis.linears += expansions.values()
     for slot, known in enumerate(given):
+        if slot in expansions:
+            continue
         if known.axis is not None:
             site.require(len(known.places) == len(places), "operands are not of one size")
             site.places.tie(places, known.places)
@@ -66,6 +79,35 @@ def _tied(site: Site, given: Sequence[Channels], rank: int) -> tuple[int | None,
         ):
             site.places.keep(places, f"{site.node.operator} combines it with what cannot be cut")
     return axis, places
+
+
+def _expansions(site: Site, given: Sequence[Channels]) -> dict[int, Expansion]:
+    """Return the operands that are read without their constant channels."""
+    found: dict[int, Expansion] = {}
+    if len(given) != 2 or not _computes_floats(site):
+        return found
+    for slot, known in enumerate(given):
+        others = [n for a, n in enumerate(known.base.shape) if a != known.axis]
+        full = site.of(slot).rank == known.rank and max(others, default=1) == 1
+        computed = not any(isinstance(tensor, Constant) for tensor in site.node.inputs)
+        if known.axis is not None and full and computed:
+            expansion = Expansion(site.node, slot, known, known.places)
+            if _is_worth_it(site, expansion, alone=not found):
+                found[slot] = expansion
+    return found
+
+
+def _is_worth_it(site: Site, expansion: Expansion, alone: bool) -> bool:
+    """Say whether an operand becomes a constant as a whole, or saves more bytes than it costs.
+
+    A constant may stand beside an operand of the shape of the result. Putting channels back takes
+    time, so the caller must want that; sums are where branches meet that have other channels.
+    """
+    if expansion.constant.all():
+        other = site.node.inputs[1 - expansion.slot]
+        return alone and site.facts.same_shape(other, site.node.outputs[0])
+    wanted = site.analysis.expands and site.node.operator == "Add"
+    return wanted and expansion.gain(site.places.weights(expansion.inputs.places)) > 0
 
 
 # Values -------------------------------------------------------------------------------------------
@@ -257,6 +299,7 @@ def _size(operator: str, given: Sequence[Channels]) -> Array:
 
 def _cut(site: Site, new: Builder) -> None:
     """Cut constant operands along the axis of the result."""
+    _put_back(site, new)
     cut = site.mask(site.node.outputs[0])
     if cut is None:
         return
@@ -267,6 +310,21 @@ def _cut(site: Site, new: Builder) -> None:
             own = axis - (rank - len(tensor.shape))
             if own >= 0 and tensor.shape[own] == len(kept):
                 site.replace(slot, np.compress(kept, tensor.values, own), new)
+
+
+def _put_back(site: Site, new: Builder) -> None:
+    """Give the node its operands in full."""
+    sets = site.analysis.sets
+    assert sets is not None
+    for linear in site.analysis.linears:
+        if isinstance(linear, Expansion) and linear.node is site.node:
+            rows, columns = sets.kept(linear.rows), sets.kept(linear.inputs.places)
+            tensor = site.node.inputs[linear.slot]
+            made = linear.rewrite(rows, columns, new, tensor)
+            if made is not tensor:
+                inputs = list(site.node.inputs)
+                inputs[linear.slot] = made
+                ir.set_inputs(site.node, inputs)
 
 
 def _dropout(site: Site) -> list[Channels]:

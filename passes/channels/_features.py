@@ -11,7 +11,7 @@ from onnxslim import ir
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Node
 from onnxslim.passes.channels._analysis import Site, Transfer, nothing
-from onnxslim.passes.channels._layers import append, is_padded
+from onnxslim.passes.channels._layers import append, is_padded, linear_of
 from onnxslim.passes.channels._linear import SPREAD, Linear, unit_roundoff
 from onnxslim.passes.channels._movement import renumbered
 from onnxslim.passes.channels._seeds import is_near
@@ -101,9 +101,9 @@ def _per_channel(site: Site, constant: bool) -> list[Channels]:
     *constant* says whether a constant channel stays what it is.
     """
     known = site.of(0)
+    site.require(known.axis in (None, 0, 1), f"{site.node.operator} works along it")
     for axis in range(2, known.rank):
         known = site.values.flat(known, axis)
-    site.require(known.axis in (None, 0, 1), f"{site.node.operator} works along it")
     moved = renumbered(site, known)
     if constant:
         return [moved]
@@ -148,8 +148,8 @@ def _resize(site: Site) -> list[Channels]:
         before, after = (site.facts.dims(t) for t in (node.inputs[0], node.outputs[0]))
         same = before is not None and after is not None and before[axis] == after[axis]
         if not same:
-            known = site.values.flat(known, axis)
             site.require(known.axis != axis, "it is resized along the channels")
+            known = site.values.flat(known, axis)
     return [renumbered(site, known)]
 
 
@@ -237,7 +237,7 @@ def _read_all(site: Site, known: Channels, axes: Sequence[int]) -> None:
 def _cut_reduce(site: Site, new: Builder) -> None:
     """Correct a mean for the channels that are no longer there."""
     cut = site.mask(site.node.inputs[0])
-    linear = next((one for one in site.analysis.linears if one.node is site.node), None)
+    linear = linear_of(site)
     if cut is None or linear is None or site.node.operator != "ReduceMean":
         return
     _, kept = cut

@@ -119,7 +119,7 @@ def _conv(site: Site) -> list[Channels]:
         view,
         lambda kept: kept.reshape(*kept.shape[:2], *tail),
         inputs,
-        _rows(site, inputs, outputs, groups, width),
+        _rows(site, inputs, outputs, groups, view),
         bias,
         not is_padded(node),
         unit_roundoff(weight),
@@ -130,14 +130,15 @@ def _conv(site: Site) -> list[Channels]:
     return [_results(site, linear, not is_padded(node), rank, 1)]
 
 
-def _rows(site: Site, inputs: Channels, outputs: int, groups: int, width: int) -> Array:
+def _rows(site: Site, inputs: Channels, outputs: int, groups: int, view: Array) -> Array:
     """Return places for the outputs of a convolution; groups keep the same shape as each other.
 
     Without mixing (one input channel a group), outputs are cut with their input.
     """
+    width, size = view.shape[1], view.nbytes // outputs
     if groups > 1 and width == 1:
         return np.repeat(inputs.places, outputs // groups)
-    rows = site.places.rows(outputs)
+    rows = site.places.rows(outputs, size)
     if groups > 1:
         for places, height in ((inputs.places, width), (rows, outputs // groups)):
             table = places.reshape(groups, height)
@@ -148,7 +149,7 @@ def _rows(site: Site, inputs: Channels, outputs: int, groups: int, width: int) -
 
 def _cut_conv(site: Site, new: Builder) -> None:
     node = site.node
-    linear = _linear_of(site)
+    linear = linear_of(site)
     rows, columns = _masks(site, 1, 1)
     if linear is not None:
         weights, bias = linear.without(_filled(columns, linear.base), _filled(rows, linear.rows))
@@ -166,9 +167,12 @@ def _cut_conv(site: Site, new: Builder) -> None:
     node.attrs = {**node.attrs, "group": int(columns.sum())}
 
 
-def _linear_of(site: Site) -> Linear | None:
-    found = (linear for linear in site.analysis.linears if linear.node is site.node)
-    return next(found, None)
+def linear_of(site: Site) -> Linear | None:
+    """Return what the forward sweep noted of the node."""
+    for linear in site.analysis.linears:
+        if isinstance(linear, Linear) and linear.node is site.node:
+            return linear
+    return None
 
 
 def _masks(site: Site, axis: int, out_axis: int) -> tuple[Array | None, Array | None]:
@@ -210,7 +214,7 @@ def _conv_transpose(site: Site) -> list[Channels]:
         weight.values.reshape(width, outputs, -1).transpose(1, 0, 2),
         lambda kept: kept.transpose(1, 0, 2).reshape(kept.shape[1], kept.shape[0], *tail),
         inputs,
-        site.places.rows(outputs),
+        site.places.rows(outputs, weight.nbytes // outputs),
         _bias(site, 2, outputs),
         False,
         unit_roundoff(weight),
@@ -241,7 +245,7 @@ def _gemm(site: Site) -> list[Channels]:
         view[..., None],
         lambda kept: kept[..., 0] if transposed else kept[..., 0].T,
         inputs,
-        site.places.rows(outputs),
+        site.places.rows(outputs, weight.nbytes // outputs),
         np.broadcast_to(values * (beta / alpha), (outputs,)).copy(),
         True,
         unit_roundoff(weight),
@@ -261,7 +265,7 @@ def _rescaled(known: Channels, factor: float) -> Channels:
 
 
 def _cut_gemm(site: Site, new: Builder) -> None:
-    linear = _linear_of(site)
+    linear = linear_of(site)
     assert linear is not None
     rows, columns = _masks(site, 1, 1)
     weights, bias = linear.without(_filled(columns, linear.base), _filled(rows, linear.rows))
@@ -297,7 +301,7 @@ def _matmul_by(site: Site, slot: int, axis: int) -> list[Channels]:
         view[..., None],
         lambda kept: kept[..., 0].T if slot else kept[..., 0],
         site.along(1 - slot, axis, width),
-        site.places.rows(outputs),
+        site.places.rows(outputs, weight.nbytes // outputs),
         np.zeros(outputs),
         True,
         unit_roundoff(weight),
@@ -306,7 +310,7 @@ def _matmul_by(site: Site, slot: int, axis: int) -> list[Channels]:
 
 
 def _cut_matmul(site: Site, new: Builder) -> None:
-    linear = _linear_of(site)
+    linear = linear_of(site)
     if linear is None:
         return
     slot = 1 if isinstance(site.node.inputs[1], Constant) else 0
@@ -398,7 +402,7 @@ def _recurrent(site: Site) -> list[Channels]:
 
 
 def _cut_recurrent(site: Site, new: Builder) -> None:
-    linear = _linear_of(site)
+    linear = linear_of(site)
     assert linear is not None
     columns = site.mask(site.node.inputs[0])
     everything = np.ones(len(linear.rows), bool)

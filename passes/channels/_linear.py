@@ -206,6 +206,13 @@ class Linear:
                 changed[other] = held + self.column(channel) * ratio
         return self._kept(columns, rows, changed), bias[rows]
 
+    def fits(self, columns: Array, rows: Array) -> bool:
+        """Say whether the type of the weights holds what is left."""
+        weights, bias = self.without(columns, rows)
+        with np.errstate(over="ignore"):
+            made = bias.astype(weights.dtype)
+        return bool(np.isfinite(weights.astype(np.float32)).all() and np.isfinite(made).all())
+
     def _kept(self, columns: Array, rows: Array, changed: dict[int, Array]) -> Array:
         width = self.weight.shape[1]
         blocks = []
@@ -216,7 +223,8 @@ class Linear:
             for channel, values in changed.items():
                 if channel // width == g and mask[channel % width]:
                     index = int(mask[: channel % width].sum())
-                    part[:, index] = values[chosen].astype(part.dtype)
+                    with np.errstate(over="ignore"):
+                        part[:, index] = values[chosen].astype(part.dtype)
             blocks.append(part)
         return self.back(np.concatenate([block for block in blocks if len(block)]))
 

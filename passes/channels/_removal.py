@@ -12,9 +12,11 @@ import numpy as np
 from onnxslim.base import Context
 from onnxslim.ir import Array, Constant, Graph, Model, Tensor
 from onnxslim.passes.channels._analysis import Analysis, Site
+from onnxslim.passes.channels._expansion import Expansion
 from onnxslim.passes.channels._linear import Linear, Way
 from onnxslim.passes.channels._seeds import has_constants, has_dead, has_duplicates
 from onnxslim.passes.channels._table import TRANSFERS
+from onnxslim.passes.channels._values import ONE
 from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
 
@@ -36,7 +38,8 @@ def remove(model: Model, context: Context, wanted: Wanted) -> int:
     for graph in list(model.graphs()):
         if not _promises(graph, wanted, context.facts(model)):
             continue
-        analysis = Analysis(model, graph, context.facts(model), context)
+        expands = wanted.constants and wanted.align == "bytes"
+        analysis = Analysis(model, graph, context.facts(model), context, expands=expands)
         analysis.run(TRANSFERS)
         removal = _Removal(analysis, wanted)
         removal.mark()
@@ -64,8 +67,8 @@ class _Removal:
 
     def __init__(self, analysis: Analysis, wanted: Wanted) -> None:
         self.analysis, self.places, self.wanted = analysis, analysis.settle(), wanted
-        self.readers: dict[int, list[Linear]] = {}
-        self.done: dict[Linear, Array] = {}
+        self.readers: dict[int, list[Linear | Expansion]] = {}
+        self.done: dict[Linear | Expansion, Array] = {}
         for linear in analysis.linears:
             linear.plan(wanted.constants, wanted.duplicates)
             self.done[linear] = np.zeros(len(linear.rows), bool)
@@ -82,13 +85,15 @@ class _Removal:
         self._nonempty()
         while self.wanted.align == "speed" and self._rounded():
             self._spread()
+        while self._overflowing():
+            self._spread()
 
     def _spread(self) -> None:
         while news := self.places.news():
             for linear in dict.fromkeys(one for root in news for one in self.readers.get(root, ())):
                 self._read(linear)
 
-    def _read(self, linear: Linear) -> None:
+    def _read(self, linear: Linear | Expansion) -> None:
         """Keep the input channels that the kept outputs of a layer need."""
         if linear.inputs.axis is None:
             return
@@ -97,13 +102,14 @@ class _Removal:
             return
         self.done[linear] |= rows
         columns = np.flatnonzero(linear.used(rows))
-        places = linear.inputs.places
+        places, ways = linear.inputs.places, linear.ways[columns]
         name = f"{linear.node.operator} {linear.node.name or linear.node.outputs[0].name}"
-        self.places.keep(
-            places[columns[linear.ways[columns] == Way.NOT]],
-            f"{name} needs it, or one that is tied to it",
-        )
-        merged = columns[linear.ways[columns] == Way.MERGE]
+        needed, merged = columns[ways == Way.NOT], columns[ways == Way.MERGE]
+        border = np.zeros(len(needed), bool)
+        if isinstance(linear, Linear) and self.wanted.constants and not linear.takes_bias:
+            border = linear.base[needed] == ONE
+        self.places.keep(places[needed[~border]], f"{name} needs it, or one that is tied to it")
+        self.places.keep(places[needed[border]], f"{name} pads with zeros, so that one must stay")
         self.places.keep(
             places[np.unique(linear.target[merged])], f"{name} reads others through it"
         )
@@ -133,9 +139,19 @@ class _Removal:
             count, width = int(kept.sum()), len(roots)
             goal = _fast(count, width)
             if count < goal and _largest_set(roots) <= 2:
-                self.places.keep(
-                    roots[~kept][: goal - count], "so that the number of channels runs fast"
-                )
+                reason = "so that the number of channels runs fast"
+                self.places.keep(roots[~kept][: goal - count], reason)
+                return True
+        return False
+
+    def _overflowing(self) -> bool:
+        """Keep what a half-precision layer cannot take over; say whether anything."""
+        for linear in self.analysis.linears:
+            if not isinstance(linear, Linear) or linear.weight.dtype.itemsize > 2:
+                continue
+            columns = self.places.kept(linear.inputs.places)
+            if not columns.all() and not linear.fits(columns, self.places.kept(linear.rows)):
+                self.places.keep(linear.inputs.places, "the weights that take it over overflow")
                 return True
         return False
 
@@ -153,7 +169,7 @@ class _Removal:
             transfer, site = TRANSFERS.get(node.operator), Site(analysis, node)
             if transfer is not None and self._touches(site):
                 transfer.cut(site, new)
-            nodes += [node, *new.nodes]
+            nodes += [*new.nodes, node]
             made += node.outputs
         analysis.graph.nodes = nodes
         for tensor in made:
@@ -176,15 +192,12 @@ class _Removal:
     def explain(self) -> None:
         """Say why channels stay that could have gone for what they are."""
         for linear in self.analysis.linears:
-            known = self.analysis.channels.get(linear.node.outputs[0])
-            if known is None or known.axis is None:
-                continue
-            self._explain(linear.node.outputs[0], linear)
+            self._explain(linear.node.outputs[0])
         for node in self.analysis.graph.nodes:
             if node.operator == "BatchNormalization":
-                self._explain(node.outputs[0], None)
+                self._explain(node.outputs[0])
 
-    def _explain(self, tensor: Tensor, linear: Linear | None) -> None:
+    def _explain(self, tensor: Tensor) -> None:
         known = self.analysis.channels.get(tensor)
         if known is None or known.axis is None or not self.wanted.constants:
             return

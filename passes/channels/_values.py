@@ -138,16 +138,22 @@ class Places:
         """Know the place of what is kept."""
         self._parent = [KEPT]
         self._reasons: dict[int, str] = {KEPT: "it cannot be cut there"}
+        self._bytes = [0]
 
-    def fresh(self, count: int) -> Array:
-        """Return *count* new places."""
+    def fresh(self, count: int, size: int = 0) -> Array:
+        """Return *count* new places with *size* bytes of weights behind each."""
         start = len(self._parent)
         self._parent += range(start, start + count)
+        self._bytes += [size] * count
         return np.arange(start, start + count)
 
-    def rows(self, count: int) -> Array:
+    def rows(self, count: int, size: int = 0) -> Array:
         """Return places for the outputs of a layer; a single one is kept."""
-        return self.fresh(count) if count > 1 else np.zeros(count, np.int64)
+        return self.fresh(count, size) if count > 1 else np.zeros(count, np.int64)
+
+    def weights(self, places: Array) -> Array:
+        """Return the bytes of weights behind *places*."""
+        return np.array([self._bytes[place] for place in places.tolist()], np.int64)
 
     def _find(self, place: int) -> int:
         parent = self._parent

@@ -28,11 +28,17 @@ def _fits(element: object, dtype: np.dtype[np.generic]) -> bool:
     return isinstance(element, int) and limits.min <= element <= limits.max
 
 
+NO_NODE = "before opset 9, a Constant node holds floats only"
+
+
 def compute_by_constant(
-    node: Node, tensor: Tensor, value: Array, graph: Graph, pinned: frozenset[int]
+    node: Node, tensor: Tensor, value: Array, graph: Graph, pinned: frozenset[int], inline: bool
 ) -> None:
-    """Give what *node* computes as *tensor* a fixed value; a graph output gets a Constant node."""
-    if id(tensor) not in pinned:
+    """Give what *node* computes as *tensor* a fixed value.
+
+    Where initializers cannot be (*inline*), and for a graph output, that is a Constant node.
+    """
+    if id(tensor) not in pinned and not (inline and ir.constant_holds(value.dtype, graph.version)):
         ir.replace_uses(tensor, ir.constant(tensor.name, value))
         return
     made = Node("Constant", node.name, {"value": ir.constant("", value)}, [], [])

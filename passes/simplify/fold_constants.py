@@ -15,7 +15,7 @@ from onnx import TensorProto
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
-from onnxslim.passes.simplify._values import compute_by_constant
+from onnxslim.passes.simplify._values import NO_NODE, compute_by_constant
 from onnxslim.shapes import Facts
 
 _KEPT = frozenset({"Constant", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -60,7 +60,8 @@ class _Folding:
         self.context, self.max_bytes = context, max_bytes
         self.values: dict[Tensor, Array] = {}
         self.dead: set[Node] = set()
-        self.inline = model.ir_version < 4 or root is not model.graph
+        self.in_function = root is not model.graph
+        self.inline = model.ir_version < 4 or self.in_function
 
     def run(self) -> int:
         nodes = self._foldable()
@@ -99,12 +100,22 @@ class _Folding:
             return "an attribute is set by the caller of the function"
         if any(map(self._is_text, (*node.inputs, *node.outputs))):
             return "text is not folded"
+        if not all(map(self._is_possible, node.outputs)):
+            return NO_NODE
         sizes = [self._size(tensor) for tensor in node.outputs if tensor.name]
         if any(size is not None and size > self.max_bytes for size in sizes):
             return f"its value would take more than {self.max_bytes} bytes"
         if node.operator in _GROWING and None in sizes:
             return "how large its value would be is not known"
         return None
+
+    def _is_possible(self, tensor: Tensor) -> bool:
+        """Say whether a constant can take the place of *tensor*."""
+        must_be_node = id(tensor) in self.pinned or self.in_function
+        kind = self.facts.elem_type(tensor)
+        return not (must_be_node and kind) or ir.constant_holds(
+            ir.numpy_type(kind), self.graph.version
+        )
 
     @property
     def facts(self) -> Facts:
@@ -207,6 +218,7 @@ class _Folding:
             self.context.decline(node, "onnxruntime cannot compute its value")
             return 0
         for tensor in needed:
-            compute_by_constant(node, tensor, self.values[tensor], self.graph, self.pinned)
+            value = self.values[tensor]
+            compute_by_constant(node, tensor, value, self.graph, self.pinned, self.inline)
         ir.erase([node], self.pinned)
         return 1

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
-from onnxslim.ir import Array, Graph, Model, Node, Tensor
+from onnxslim.ir import Array, Model, Node, Tensor
 from onnxslim.passes.simplify._cone import cone, cone_bytes
-from onnxslim.passes.simplify._values import compute_by_constant, known
+from onnxslim.passes.simplify._values import NO_NODE, compute_by_constant, known
 from onnxslim.shapes import Facts
 
 
@@ -25,6 +25,7 @@ class FoldKnownValues(Pass):
         Function bodies know no shapes.
         """
         facts, pinned, changes = context.facts(model), model.pinned(), 0
+        inline = model.ir_version < 4
         for graph in list(ir.walk(model.graph)):
             for node in list(reversed(graph.nodes)):
                 if node.erased or node.operator == "Constant":
@@ -32,11 +33,16 @@ class FoldKnownValues(Pass):
                 values = _values(node, facts, pinned)
                 if values is None:
                     continue
-                grows = _growth(node, values, pinned, inline=model.ir_version < 4)
+                if graph.version < 9 and any(id(tensor) in pinned for tensor in values):
+                    context.decline(node, NO_NODE)
+                    continue
+                grows = _growth(node, values, pinned, inline)
                 if grows > 0:
                     context.decline(node, f"the file would grow by {grows} bytes")
                     continue
-                _fold(node, values, graph, pinned)
+                for tensor, value in values.items():
+                    compute_by_constant(node, tensor, value, graph, pinned, inline)
+                ir.erase([node], pinned)
                 changes += 1
             graph.compact()
         return changes
@@ -62,9 +68,3 @@ def _growth(node: Node, values: dict[Tensor, Array], pinned: frozenset[int], inl
             size = ir.constant_node_bytes(node.name or "", size)
         added += size
     return added - cone_bytes(cone([node], pinned), pinned)
-
-
-def _fold(node: Node, values: dict[Tensor, Array], graph: Graph, pinned: frozenset[int]) -> None:
-    for tensor, value in values.items():
-        compute_by_constant(node, tensor, value, graph, pinned)
-    ir.erase([node], pinned)

@@ -1,7 +1,7 @@
 """Reductions and the dimensions of size 1 that they leave or do not leave.
 
-Source: the Reduce operators 1 to 20, ArgMax and ArgMin of the ONNX operator specification. Their
-axes are an attribute until opset 17, of ReduceSum until opset 12.
+Source: the Reduce operators 1 to 20, ArgMax, ArgMin and GlobalAveragePool of the ONNX operator
+specification. Their axes are an attribute until opset 17, of ReduceSum until opset 12.
 """
 
 from __future__ import annotations
@@ -61,8 +61,28 @@ def _drop(trial: Trial) -> Tensor | None:
     return _like(trial, inner, 0) if trial.facts.dims(trial.out) == left else None
 
 
+def _drop_pooled(trial: Trial) -> Tensor | None:
+    """Take the mean in place of a global average whose dimensions of size 1 are dropped."""
+    inner = trial.above(trial.node.inputs[0], "GlobalAveragePool")
+    before = None if inner is None else trial.facts.dims(inner.inputs[0])
+    if inner is None or before is None or trial.facts.dims(trial.out) != before[:2]:
+        return None
+    return _made(trial, "ReduceMean", inner.inputs[0], list(range(2, len(before))), 0)
+
+
+def _made(trial: Trial, operator: str, x: Tensor, axes: list[int], keepdims: int) -> Tensor:
+    attrs: dict[str, Any] = {"keepdims": keepdims}
+    if trial.opset < (13 if operator == "ReduceSum" else 18):
+        return trial.new.node(operator, [x], {**attrs, "axes": axes})
+    return trial.new.node(operator, [x, trial.ints(axes)], attrs)
+
+
+def _squeeze(trial: Trial) -> Tensor | None:
+    return _drop(trial) or _drop_pooled(trial)
+
+
 def _reshape(trial: Trial) -> Tensor | None:
-    return _keep(trial) or _drop(trial)
+    return _keep(trial) or _squeeze(trial)
 
 
 def _like(trial: Trial, node: Node, keepdims: int) -> Tensor:
@@ -83,22 +103,20 @@ def _twice(trial: Trial) -> Tensor | None:
         left = [axis for axis in range(rank) if axis not in first]
         second = [left[axis] for axis in second]
     axes = sorted({*first, *second})
-    since = 13 if node.operator == "ReduceSum" else 18
-    attrs: dict[str, Any] = {"keepdims": node.attr("keepdims", 1)}
-    if trial.opset < since:
-        return trial.new.node(node.op, [inner.inputs[0]], {**attrs, "axes": axes})
-    return trial.new.node(node.op, [inner.inputs[0], trial.ints(axes)], attrs)
+    keepdims = node.attr("keepdims", 1)
+    return _made(trial, node.operator, inner.inputs[0], axes, keepdims)
 
 
 @dataclass(frozen=True)
 class MergeReduces(TrialPass):
-    """Merge reductions with each other and with Squeeze, Unsqueeze and Reshape after them."""
+    """Merge reductions and pooling with each other and with Squeeze, Unsqueeze and Reshape."""
 
     name = "merge-reduces"
     effect = Effect.ROUNDING
     rules: ClassVar[Mapping[str, TrialRule]] = {
         **dict.fromkeys(_TWICE, _twice),
+        "Flatten": _drop_pooled,
         "Reshape": _reshape,
-        "Squeeze": _drop,
+        "Squeeze": _squeeze,
         "Unsqueeze": _keep,
     }

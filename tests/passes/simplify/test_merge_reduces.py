@@ -89,3 +89,18 @@ def test_a_reduction_that_others_read() -> None:
     before = model("""g (float[N, 3] x) => (float[] y, float[] z) <int64[1] one = {1}> {
         a = ReduceSum(x, one) y = Squeeze(a, one) z = Relu(a) }""")
     assert_declines(before, MERGE, "no node would go")
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("drop", ["Flatten(pooled)", "Squeeze(pooled, axes)", "Reshape(pooled, s)"])
+def test_pooling_all_there_is(drop: str, opset: int) -> None:
+    text = f"""g (float[N, 3, 4, 5] x) => (float[] y) <int64[2] axes = {{2, 3}}, int64[2] s = {{-1,
+        3}}> {{ pooled = GlobalAveragePool(x) b = {drop} y = Relu(b) }}"""
+    before = model(text.replace("pooled", "a_name_as_long_as_those_of_exporters"), opset)
+    assert_rewrites(before, MERGE, ["ReduceMean", "Relu"])
+
+
+def test_pooling_whose_result_has_another_shape() -> None:
+    before = model("""g (float[N, 3, 4, 5] x) => (float[] y) <int64[1] axes = {3}> {
+        a = GlobalAveragePool(x) b = Squeeze(a, axes) y = Relu(b) }""")
+    assert_declines(before, MERGE)

@@ -1,0 +1,1 @@
+"""Parts of `peers.py`: tools and their environments, workers, measurements, results."""
