@@ -169,6 +169,10 @@ class Site:
         extent = None if dims is None else dims[axis]
         return extent if isinstance(extent, int) else None
 
+    def dtype(self, tensor: Tensor) -> Any:
+        """Return the numpy type of *tensor*."""
+        return ir.numpy_type(self.facts.elem_type(tensor))
+
     def unknown(self, slot: int = 0) -> Channels:
         """Return an output of which nothing is known but its rank."""
         rank = self.facts.rank(self.node.outputs[slot])
@@ -203,10 +207,9 @@ class Site:
 
     def compute(self, arguments: Sequence[Array]) -> Array:
         """Run the node on constants in place of its first inputs; float64 comes back."""
-        dtypes = [ir.numpy_type(self.facts.elem_type(t)) for t in self.node.inputs]
         operands = [
-            ir.constant(f"c{slot}", values.astype(dtype))
-            for slot, (values, dtype) in enumerate(zip(arguments, dtypes, strict=False))
+            ir.constant(f"c{slot}", values.astype(self.dtype(tensor)))
+            for slot, (values, tensor) in enumerate(zip(arguments, self.node.inputs, strict=False))
         ]
         rest = list(self.node.inputs[len(operands) :])
         result = ir.Variable("result")
@@ -240,5 +243,3 @@ class Site:
             values = values.astype(like.dtype)
         tensors[slot] = new.tensor(values, like.name or self.node.op)
         ir.set_inputs(self.node, tensors)
-        if not like.outputs and isinstance(like, Constant):
-            like.dropped = True

@@ -320,7 +320,7 @@ def _put_back(site: Site, new: Builder) -> None:
         if isinstance(linear, Expansion) and linear.node is site.node:
             rows, columns = sets.kept(linear.rows), sets.kept(linear.inputs.places)
             tensor = site.node.inputs[linear.slot]
-            made = linear.rewrite(rows, columns, new, tensor)
+            made = linear.rewrite(rows, columns, new, tensor, site.dtype(tensor))
             if made is not tensor:
                 inputs = list(site.node.inputs)
                 inputs[linear.slot] = made

@@ -50,14 +50,15 @@ class Expansion:
         """Return how many bytes go; *weights* are the bytes behind every channel."""
         return int(weights[self.constant].sum()) - 12 * len(weights) - _OVERHEAD
 
-    def rewrite(self, rows: Array, columns: Array, new: Builder, tensor: Tensor) -> Tensor:
+    def rewrite(
+        self, rows: Array, columns: Array, new: Builder, tensor: Tensor, dtype: Any
+    ) -> Tensor:
         """Return what stands in for *tensor*, of which *columns* are left; *rows* are wanted."""
         values = along(self.inputs.scale, self.inputs)
         axis, rank = self.inputs.axis, self.inputs.rank
         assert axis is not None
         shape = [1] * rank
         shape[axis] = int(rows.sum())
-        dtype = _type(tensor)
         if self.constant.all():
             return new.tensor(values[rows].astype(dtype).reshape(shape), "channels")
         if np.array_equal(rows, columns):
@@ -76,10 +77,6 @@ def along(array: Array, known: Channels) -> Array:
     )
     rows = np.moveaxis(flat, known.axis or 0, -1).reshape(-1, len(known.places))
     return np.asarray(rows[0])
-
-
-def _type(tensor: Tensor) -> Any:
-    return tensor.dtype if tensor.dtype is not None else np.dtype(np.float32)
 
 
 def _padded(new: Builder, tensor: Tensor, axis: int, rank: int, dtype: Any) -> Variable:

@@ -216,8 +216,8 @@ def _read_all(site: Site, known: Channels, axes: Sequence[int]) -> None:
     for other in range(known.rank):
         if other != axis:
             flat = site.values.flat(flat, other)
-    dtype = site.facts.elem_type(site.node.inputs[0])
-    unit = unit_roundoff(ir.constant("", np.zeros(1, ir.numpy_type(dtype))))
+    dtype = site.dtype(site.node.inputs[0])
+    unit = unit_roundoff(ir.constant("", np.zeros(1, dtype)))
     weight = np.broadcast_to(np.float64(1 / count if mean else 1.0), (1, count, 1))
     site.analysis.linears.append(
         Linear(
@@ -241,7 +241,7 @@ def _cut_reduce(site: Site, new: Builder) -> None:
     if cut is None or linear is None or site.node.operator != "ReduceMean":
         return
     _, kept = cut
-    dtype = site.node.inputs[0].dtype or np.dtype(np.float32)
+    dtype = site.dtype(site.node.inputs[0])
     _, bias = linear.without(kept, np.ones(1, bool))
     factor = np.asarray(kept.sum() / len(kept)).astype(dtype)
     shift = bias[0].astype(dtype)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from onnxslim import ir
 from onnxslim.base import Context
-from onnxslim.ir import Array, Constant, Graph, Model, Tensor
+from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
 from onnxslim.passes.channels._analysis import Analysis, Site
 from onnxslim.passes.channels._expansion import Expansion
 from onnxslim.passes.channels._linear import Linear, Way
@@ -60,6 +61,40 @@ def _promises(graph: Graph, wanted: Wanted, facts: Facts) -> bool:
     if wanted.duplicates:
         return has_duplicates(graph)
     return not wanted.constants and has_dead(graph, facts)
+
+
+class Edit:
+    """A node that is rewritten, and what it was before."""
+
+    def __init__(self, node: Node, new: Builder) -> None:
+        """Remember what *node* is like; *new* takes what is put beside it."""
+        self.node, self.new = node, new
+        self.inputs, self._outputs = list(node.inputs), list(node.outputs)
+        self._op, self._attrs, self._bytes = node.op, node.attrs, ir.node_bytes(node)
+
+    @property
+    def growth(self) -> int:
+        """How many bytes were added, not counting constants that nobody reads any more."""
+        constants = sum(ir.initializer_bytes(c) for c in self.new.constants if c.outputs)
+        nodes = sum(map(ir.node_bytes, (self.node, *self.new.nodes)))
+        return constants + nodes - self._bytes
+
+    def undo(self) -> None:
+        """Make the node what it was."""
+        for node in self.new.nodes:
+            ir.set_inputs(node, ())
+            node.outputs.clear()
+        self.node.op, self.node.attrs = self._op, self._attrs
+        ir.set_inputs(self.node, self.inputs)
+        for index, tensor in enumerate(self._outputs):
+            if self.node.outputs[index] is not tensor:
+                self.node.outputs[index] = tensor
+
+
+def _freed(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of the constants that nobody reads any more."""
+    constants = (t for t in tensors if isinstance(t, Constant) and not t.outputs)
+    return sum(map(ir.initializer_bytes, constants))
 
 
 class _Removal:
@@ -162,19 +197,36 @@ class _Removal:
         gone = {root for roots in self._dims() for root in roots[~self.places.kept(roots)].tolist()}
         if not gone:
             return 0
+        edits = list(self._edits())
+        read = dict.fromkeys(tensor for edit in edits for tensor in edit.inputs)
+        growth = sum(edit.growth for edit in edits) - _freed(read)
+        if growth > 0:
+            for edit in edits:
+                edit.undo()
+            reason = f"the file would grow by {growth} bytes"
+            self.analysis.context.decline(edits[0].node, reason)
+            return 0
+        self._finish(edits)
+        ir.release(read, self.analysis.model.pinned())
+        return len(gone)
+
+    def _edits(self) -> Iterator[Edit]:
+        """Rewrite one node after the other."""
         analysis = self.analysis
-        nodes, made = [], []
         for node in analysis.graph.nodes:
-            new = Builder(analysis.model.names, analysis.graph)
             transfer, site = TRANSFERS.get(node.operator), Site(analysis, node)
             if transfer is not None and self._touches(site):
-                transfer.cut(site, new)
-            nodes += [*new.nodes, node]
-            made += node.outputs
-        analysis.graph.nodes = nodes
-        for tensor in made:
-            self._declare(tensor)
-        return len(gone)
+                edit = Edit(node, Builder(analysis.model.names, analysis.graph))
+                transfer.cut(site, edit.new)
+                yield edit
+
+    def _finish(self, edits: Iterable[Edit]) -> None:
+        """Put new nodes into the graph, and declare the new shapes."""
+        graph, made = self.analysis.graph, {edit.node: edit.new.nodes for edit in edits}
+        graph.nodes = [n for node in graph.nodes for n in (*made.get(node, ()), node)]
+        for node in graph.nodes:
+            for tensor in node.outputs:
+                self._declare(tensor)
 
     def _touches(self, site: Site) -> bool:
         return any(
