@@ -10,7 +10,7 @@ import numpy as np
 from onnxslim import ir
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Node
-from onnxslim.passes.channels._analysis import Site, Transfer, nothing
+from onnxslim.passes.channels._analysis import FLOATS, Site, Transfer, nothing
 from onnxslim.passes.channels._layers import append, is_padded, linear_of
 from onnxslim.passes.channels._linear import SPREAD, Linear, unit_roundoff
 from onnxslim.passes.channels._movement import renumbered
@@ -191,7 +191,7 @@ def _reduce(site: Site) -> list[Channels]:
     known, operator = site.of(0), site.node.operator
     axes = _reduced_axes(site, known.rank)
     if known.axis in axes:
-        _read_all(site, known, axes)
+        _read_all(site, known)
     kept = [a for a in range(known.rank) if a not in axes or site.node.attr("keepdims", 1)]
     flat = known
     for axis in axes:
@@ -199,23 +199,26 @@ def _reduce(site: Site) -> list[Channels]:
     base = site.values.numbers(("reduced", id(site.node)), flat.base, flat.scale)
     stays = flat.constant & (operator in _CONSTANT_STAYS)
     stays |= flat.constant & (flat.scale == 0) & (flat.slack == 0) & (operator in _ZERO_STAYS)
-    made = replace(flat, base=np.where(stays, ONE, base), scale=np.where(stays, flat.scale, 1.0))
+    made = replace(
+        flat,
+        base=np.where(stays, ONE, base),
+        scale=np.where(stays, flat.scale, 1.0),
+        slack=np.where(stays, flat.slack, 0.0),
+        size=flat.size if operator in _CONSTANT_STAYS else np.abs(flat.scale) * stays,
+    )
     shape = [made.base.shape[a] for a in kept]
     place = kept.index(known.axis) if known.axis in kept and known.axis not in axes else None
     return [made.each(lambda array: array.reshape(shape)).at(place, known.places)]
 
 
-def _read_all(site: Site, known: Channels, axes: Sequence[int]) -> None:
+def _read_all(site: Site, known: Channels) -> None:
     """Note that the channels are summed over: zeros need not be, nor do constants of a mean."""
     operator, axis = site.node.operator, known.axis
-    if operator not in (*_ZERO_STAYS, "ReduceMean") or axis is None:
+    floats = site.facts.elem_type(site.node.inputs[0]) in FLOATS
+    if operator not in (*_ZERO_STAYS, "ReduceMean") or axis is None or not floats:
         raise Declined(f"{operator} reads it")
     count = len(known.places)
     mean = operator == "ReduceMean"
-    flat = known
-    for other in range(known.rank):
-        if other != axis:
-            flat = site.values.flat(flat, other)
     dtype = site.dtype(site.node.inputs[0])
     unit = unit_roundoff(ir.constant("", np.zeros(1, dtype)))
     weight = np.broadcast_to(np.float64(1 / count if mean else 1.0), (1, count, 1))
@@ -224,7 +227,7 @@ def _read_all(site: Site, known: Channels, axes: Sequence[int]) -> None:
             site.node,
             weight,
             lambda kept: kept,
-            flat.at(axis, known.places),
+            site.along(0, axis, count),
             np.zeros(1, np.int64),
             np.zeros(1),
             mean,

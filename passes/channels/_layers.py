@@ -380,7 +380,7 @@ def _zero_along(known: Channels, axis: int) -> Array:
 
 
 def _recurrent(site: Site) -> list[Channels]:
-    weight, bias = _weight(site, 1), site.weight(3)
+    weight, _, bias = _weight(site, 1), site.weight(2), site.weight(3)
     directions, height, width = weight.shape
     inputs = site.along(0, 2, width)
     values = np.zeros((directions, 2 * height)) if bias is None else bias.values.astype(np.float64)

@@ -139,12 +139,24 @@ def _cut_reshape(site: Site, new: Builder) -> None:
         shape[axis] = int(kept.sum()) if shape[axis] > 0 else shape[axis]
         site.node.attrs = {**site.node.attrs, "shape": shape}
         return
-    target = site.node.inputs[1]
+    target, before = site.node.inputs[1], site.mask(site.node.inputs[0])
     assert isinstance(target, Constant)
     values = np.array(target.values)
+    if before is not None:  # what copies the extent of another axis states its own
+        for a in np.flatnonzero(values == 0).tolist():
+            if (a == before[0]) != (a == axis):
+                values[a] = site.dim(site.node.outputs[0], a) or 0
     if values[axis] > 0:
         values[axis] = int(kept.sum())
+    if not np.array_equal(values, target.values):
         site.replace(1, values, new)
+
+
+def _squeeze(site: Site) -> list[Channels]:
+    """Axes that are not named are those of one element, and a cut could leave one."""
+    named = site.node.attr("axes") or site.node.input(1)
+    site.require(named, "Squeeze takes every axis of one element")
+    return _reshape(site)
 
 
 def _reshape_by_constant(site: Site) -> list[Channels]:
@@ -211,7 +223,7 @@ def _across(site: Site, given: Sequence[Channels], axis: int) -> tuple[int | Non
 
 
 def _cut_concat(site: Site, new: Builder) -> None:
-    """Cut constants that are joined."""
+    """Cut constants that are joined; of some, nothing may be left."""
     cut = site.mask(site.node.outputs[0])
     if cut is None:
         return
@@ -230,6 +242,9 @@ def _cut_concat(site: Site, new: Builder) -> None:
         else:
             extent = site.dim(tensor, axis) or 1
         start += extent
+    left = [t for t in site.node.inputs if not isinstance(t, Constant) or t.size]
+    if len(left) < len(site.node.inputs):
+        ir.set_inputs(site.node, left)
 
 
 def _split(site: Site) -> list[Channels]:
@@ -315,9 +330,14 @@ def _anywhere(site: Site, known: Channels, axis: int) -> list[Channels]:
     """Gather along an axis of which nothing is known; the channels lie along another one."""
     result = site.unknown()
     site.require(known.axis != axis, "Gather picks it by computed indices")
+    more = result.rank - known.rank
+    if known.base.shape[axis] == 1:
+        dims = known.base.shape
+        shape = (*dims[:axis], *[1] * (more + 1), *dims[axis + 1 :])
+        result = renumbered(site, known.each(lambda array: array.reshape(shape)))
     if known.axis is None:
         return [result]
-    place = known.axis if known.axis < axis else known.axis + result.rank - known.rank
+    place = known.axis if known.axis < axis else known.axis + more
     return [result.at(place, known.places)]
 
 
@@ -572,7 +592,7 @@ MOVEMENT = {
     "Slice": Transfer(_slice, _cut_slice),
     "SpaceToDepth": Transfer(_space_to_depth, nothing),
     "Split": Transfer(_split, _cut_split),
-    "Squeeze": Transfer(_reshape, nothing),
+    "Squeeze": Transfer(_squeeze, nothing),
     "Transpose": Transfer(_transpose, nothing),
     "Unsqueeze": Transfer(_reshape, nothing),
 }

@@ -75,6 +75,8 @@ def _views(graph: Graph) -> Iterator[Array]:
         elif node.operator == "Gemm" and _is_weight(node, 1):
             values = node.inputs[1].values
             yield values if node.attr("transB", 0) else values.T
+        elif node.operator in ("GRU", "LSTM", "RNN") and _is_weight(node, 1):
+            yield node.inputs[1].values.reshape(-1, node.inputs[1].shape[-1])
         elif node.operator == "MatMul":
             for slot in (0, 1):
                 if _is_weight(node, slot) and node.inputs[slot].values.ndim == 2:
