@@ -1406,6 +1406,108 @@ for _since, _step in PAIRS:
         d.keep(step(d, d.pick(ok=_is_known_but_for_batch)))
 
 
+# Layers with superfluous channels -----------------------------------------------------------------
+
+
+@motif(often=2, double=False)
+def superfluous_channels(d: Drawing) -> None:
+    """Layers between two convolutions, some of whose channels are constant, equal or not read."""
+    x = d.pick(ok=is_image)
+    if not is_image(x):
+        x = d.inputs[0]
+    y = _layer(d, x, d.choose((8, 6)))
+    for _ in range(d.choose((1, 2))):
+        y = d.choose(_TOPOLOGIES)(d, y)
+    weight = d.rng.standard_normal((3, _width(y), 1, 1)) * 0.3
+    if d.flip():
+        weight[:, d.rng.random(_width(y)) < 0.5] = 0
+    d.keep(d.node("Conv", [y, d.constant(weight)], (y.shape[0], 3, *y.shape[2:])))
+
+
+def _some(d: Drawing, count: int) -> Array:
+    """Choose among *count* channels, perhaps all or none."""
+    return np.asarray(d.rng.random(count) < d.choose((0.5, 0.0, 1.0)))
+
+
+def _layer(d: Drawing, x: Value, width: int, groups: int = 1, like: Array | None = None) -> Value:
+    """Conv and BatchNormalization; *like* says which channels have a gamma of about zero."""
+    size = d.choose((1, 3))
+    weight = d.rng.standard_normal((width, _width(x) // groups, size, size)) * 0.3
+    gamma, shift = d.rng.uniform(0.5, 1.5, width), d.rng.uniform(0.5, 1.5, width)
+    mean, var = d.rng.standard_normal(width), d.rng.uniform(0.5, 1.5, width)
+    if d.flip():  # a half that equals the other
+        half = np.arange(width) % (width // 2)
+        weight, gamma, shift, mean, var = (a[half] for a in (weight, gamma, shift, mean, var))
+    gamma[_some(d, width) if like is None else like] = d.choose((0, 1e-40, -1e-41, 1e-9))
+    shape, pads = (x.shape[0], width, *x.shape[2:]), [size // 2] * 4
+    y = d.node("Conv", [x, d.constant(weight)], shape, pads=pads, group=groups)
+    parameters = (gamma, shift * d.choose((1.0, 0.0)), mean, var)
+    return d.node("BatchNormalization", [y, *map(d.constant, parameters)], shape)
+
+
+def _residual(d: Drawing, x: Value) -> Value:
+    width = _width(x)
+    like = _some(d, width) if d.flip() else None
+    y = d.node("Add", [_layer(d, x, width, like=like), _layer(d, x, width, like=like)], x.shape)
+    return d.node("Add", [x, y], x.shape) if d.flip() else y
+
+
+def _joined(d: Drawing, x: Value) -> Value:
+    parts = [x, _layer(d, x, 4)]
+    shape = (x.shape[0], _width(x) + 4, *x.shape[2:])
+    return d.node("Concat", parts if d.flip() else parts[::-1], shape, axis=1)
+
+
+def _depthwise(d: Drawing, x: Value) -> Value:
+    return _layer(d, x, _width(x) * d.choose((1, 2)), groups=_width(x))
+
+
+def _grouped(d: Drawing, x: Value) -> Value:
+    return _layer(d, x, 4, groups=2)
+
+
+def _shuffled(d: Drawing, x: Value) -> Value:
+    batch, half = (2 if d.batch == 2 else -1), _width(x) // 2
+    image = [_width(x, axis) for axis in (2, 3)]
+    y = d.node("Reshape", [x, d.ints(batch, 2, half, *image)], (x.shape[0], 2, half, *image))
+    shape = (x.shape[0], half, 2, *image)
+    y = d.node("Transpose", [y], shape, perm=[0, 2, 1, 3, 4])
+    return d.node("Reshape", [y, d.ints(batch, 2 * half, *image)], x.shape)
+
+
+def _gated(d: Drawing, x: Value) -> Value:
+    width = _width(x)
+    g = d.node("GlobalAveragePool", [x], (x.shape[0], width, 1, 1))
+    weight = d.noise(width, width, 1, 1, scale=0.3)
+    g = d.node("Sigmoid", [d.node("Conv", [g, weight], g.shape)], g.shape)
+    return d.node("Mul", [x, g], x.shape)
+
+
+def _bordered(d: Drawing, x: Value) -> Value:
+    y = _pad(d, x, 0, d.choose((0, 2)), 1, 1)
+    return d.node(
+        "MaxPool", [y], (*y.shape[:2], *(_width(y, a) - 1 for a in (2, 3))), kernel_shape=[2, 2]
+    )
+
+
+def _halved(d: Drawing, x: Value) -> Value:
+    if _width(x) % 4:  # what follows needs an even number
+        return _bent(d, x)
+    left, right = split(d, x, 1)
+    return d.node("Add", [left, right], left.shape) if d.flip() else right
+
+
+def _bent(d: Drawing, x: Value) -> Value:
+    slope = d.constant(d.rng.uniform(0.1, 0.5, (_width(x), 1, 1)))
+    op = d.choose(("Relu", "PRelu", "Sigmoid", "Tanh"))
+    return d.node(op, [x, slope] if op == "PRelu" else [x], x.shape)
+
+
+_TOPOLOGIES: tuple[Callable[[Drawing, Value], Value], ...] = (
+    *(_residual, _joined, _depthwise, _grouped, _shuffled, _gated, _bordered, _bent, _halved),
+)
+
+
 @motif(often=2)
 def duplicates(d: Drawing) -> None:
     """Some nodes of this graph once more, the second reading what the first one's twin makes."""

@@ -1,0 +1,1 @@
+"""Exact removal of channels: what is constant, equal to another channel, or read by nobody."""

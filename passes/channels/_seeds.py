@@ -1,0 +1,116 @@
+"""A quick look at whether a graph may hold anything to remove, before it is analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from onnxslim.ir import Array, Constant, Graph, Node, Tensor
+from onnxslim.passes.channels._analysis import FLOATS
+from onnxslim.passes.channels._linear import SPREAD
+from onnxslim.shapes import Facts
+
+NEAR = 2.0**-10
+"""Gammas within this of the largest, after `SPREAD`, are looked at as nearly zero."""
+
+_SCALING = frozenset({"InstanceNormalization", "Mul"})
+_PARTS = frozenset({"Gather", "Slice", "Split"})
+
+
+def is_near(gamma: Array, size: Array) -> Array:
+    """Return a mask of gammas whose channels may count as constant."""
+    return np.asarray(np.abs(gamma) * SPREAD <= NEAR * size.max(initial=0.0))
+
+
+def has_constants(graph: Graph) -> bool:
+    """Say whether a channel may be constant: a gamma of nearly zero, an output without weights."""
+    for node in graph.nodes:
+        if node.operator == "BatchNormalization":
+            gamma, beta = node.constant(1), node.constant(2)
+            if gamma is None or beta is None or gamma.shape != beta.shape:
+                continue
+            if is_near(gamma, np.abs(gamma) + np.abs(beta)).any():
+                return True
+        elif node.operator in _SCALING and any(map(_holds_zero, node.inputs)):
+            return True
+    return any((view[:, 0] == 0).any() and _idle(view) for view in _views(graph))
+
+
+def has_duplicates(graph: Graph) -> bool:
+    """Say whether two outputs of a layer may be equal."""
+    return any(len(np.unique(view[:, 0])) < len(view) and _repeats(view) for view in _views(graph))
+
+
+def has_dead(graph: Graph, facts: Facts) -> bool:
+    """Say whether a channel may be read by nobody: weights of zero, or parts that are left out."""
+    if any((view[0] == 0).any() and _idle(view.T) for view in _views(graph)):
+        return True
+    parts: dict[Tensor, list[Node]] = {}
+    for node in graph.nodes:
+        if (
+            node.operator in ("Gather", "Slice", "Split")
+            and facts.elem_type(node.inputs[0]) in FLOATS
+        ):
+            parts.setdefault(node.inputs[0], []).append(node)
+    return any(_is_partly_read(tensor, nodes, facts) for tensor, nodes in parts.items())
+
+
+def _holds_zero(tensor: Tensor) -> bool:
+    if not isinstance(tensor, Constant) or tensor.elem_type not in FLOATS or tensor.size > 1 << 17:
+        return False
+    return bool((tensor.values == 0).any())
+
+
+def _views(graph: Graph) -> Iterator[Array]:
+    """Yield the weights of every layer as (outputs, inputs x taps), outputs of all groups."""
+    for node in graph.nodes:
+        if node.operator in ("Conv", "ConvTranspose") and _is_weight(node, 1):
+            values = node.inputs[1].values
+            if node.operator == "ConvTranspose":
+                values = np.moveaxis(values, 1, 0)
+            elif values.shape[1] == 1 and int(node.attr("group", 1)) > 1:
+                continue
+            yield values.reshape(values.shape[0], -1)
+        elif node.operator == "Gemm" and _is_weight(node, 1):
+            values = node.inputs[1].values
+            yield values if node.attr("transB", 0) else values.T
+        elif node.operator in ("GRU", "LSTM", "RNN") and _is_weight(node, 1):
+            yield node.inputs[1].values.reshape(-1, node.inputs[1].shape[-1])
+        elif node.operator == "MatMul":
+            for slot in (0, 1):
+                if _is_weight(node, slot) and node.inputs[slot].values.ndim == 2:
+                    values = node.inputs[slot].values
+                    yield values.T if slot else values
+
+
+def _is_weight(node: Node, slot: int) -> bool:
+    if len(node.inputs) <= slot:
+        return False
+    tensor = node.inputs[slot]
+    return isinstance(tensor, Constant) and tensor.elem_type in FLOATS and tensor.size > 0
+
+
+def _idle(view: Array) -> bool:
+    """Say whether a row is all zeros."""
+    rows = view[view[:, 0] == 0]
+    return bool((rows == 0).all(1).any())
+
+
+def _repeats(view: Array) -> bool:
+    """Say whether two rows are equal."""
+    sample = view[:, :: max(1, view.shape[1] // 16)]
+    return len({row.tobytes() for row in np.ascontiguousarray(sample)}) < len(view)
+
+
+def _is_partly_read(tensor: Tensor, nodes: list[Node], facts: Facts) -> bool:
+    """Say whether the readers of *tensor* leave out part of it."""
+    if len(nodes) < len(tensor.outputs):
+        return False
+    shape = facts.static(tensor)
+    whole = 0 if shape is None else int(np.prod(shape))
+    read = [facts.static(t) for node in nodes for t in node.outputs if t.outputs]
+    if not whole or None in read:
+        dims = facts.dims(tensor)
+        return dims is not None and any(isinstance(dim, int) and dim > 1 for dim in dims[1:])
+    return sum(int(np.prod(part)) for part in read if part is not None) < whole

@@ -1,0 +1,220 @@
+"""Value numbers of channels: which ones are constant, and which are equal to others.
+
+A tensor's `Channels` hold arrays that broadcast against it: a dimension of 1 in them says nothing
+about that axis, any other has the tensor's extent. The element of a tensor at some index is
+``scale * value``, where the value is that of the number in ``base`` at this index; two elements
+whose numbers are the same are equal where their indices along the other axes are. The number `ONE`
+stands for the value 1, so that a constant is its scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from onnxslim.ir import Array
+
+ONE = 0
+KEPT = 0
+"""The place of what is never cut."""
+NOWHERE: Array = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What is known of the elements of a tensor, and along which axis they can be cut."""
+
+    base: Array
+    scale: Array
+    slack: Array
+    """How far a constant may be from ``scale``."""
+    size: Array
+    """Typical magnitudes; 0 where nothing is known."""
+    axis: int | None = None
+    """The axis along which `places` says what is cut together; None where nothing can be cut."""
+    places: Array = field(default_factory=lambda: NOWHERE)
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions."""
+        return int(self.base.ndim)
+
+    @property
+    def constant(self) -> Array:
+        """Where the value is known."""
+        return np.asarray(self.base == ONE)
+
+    def each(self, change: Callable[[Array], Array]) -> Channels:
+        """Apply *change* to what is known; the places are dropped."""
+        return Channels(
+            change(self.base), change(self.scale), change(self.slack), change(self.size)
+        )
+
+    def at(self, axis: int | None, places: Array) -> Channels:
+        """Return the same with other places; a single one cannot be cut."""
+        if axis is None or len(places) < 2:
+            return replace(self, axis=None, places=NOWHERE)
+        return replace(self, axis=axis, places=places)
+
+    def leading(self, rank: int) -> Channels:
+        """Put dimensions of 1 in front, up to *rank*, as broadcasting does."""
+        more = rank - self.rank
+        if not more:
+            return self
+        wide = self.each(lambda array: array.reshape((1,) * more + array.shape))
+        return wide.at(None if self.axis is None else self.axis + more, self.places)
+
+
+class Values:
+    """Numbers for values: equal keys, equal numbers."""
+
+    def __init__(self) -> None:
+        """Know the value 1 alone."""
+        self._numbers: dict[Hashable, int] = {"one": ONE}
+
+    def number(self, *key: Hashable) -> int:
+        """Return the number of what *key* describes."""
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def numbers(self, key: Hashable, *columns: Array) -> Array:
+        """Return a number for every row of *columns*, arrays of one shape."""
+        flat = [column.reshape(-1).tolist() for column in columns]
+        found = [self.number(key, *row) for row in zip(*flat, strict=True)]
+        return np.array(found, np.int64).reshape(columns[0].shape)
+
+    def unknown(self, key: Hashable, rank: int) -> Channels:
+        """Return a tensor of which nothing is known but its rank."""
+        base = np.full((1,) * rank, self.number(key), np.int64)
+        zero = np.zeros(base.shape)
+        return Channels(base, np.ones(base.shape), zero, zero)
+
+    def constants(self, scale: Array, slack: Array | None = None) -> Channels:
+        """Return a tensor of known values."""
+        scale = np.asarray(scale, np.float64)
+        slack = np.zeros(scale.shape) if slack is None else slack
+        return Channels(np.full(scale.shape, ONE, np.int64), scale, slack, np.abs(scale))
+
+    def spread(self, channels: Channels, axis: int, count: int, broadcasts: bool) -> Channels:
+        """Tell *count* elements along *axis* apart, of which nothing was said.
+
+        Where the tensor *broadcasts*, having one element there, they are all equal.
+        """
+        if channels.base.shape[axis] == count:
+            return channels
+        wide = channels.each(lambda array: np.repeat(array, count, axis))
+        if not broadcasts:
+            shape = [1] * channels.rank
+            shape[axis] = count
+            index = np.broadcast_to(np.arange(count).reshape(shape), wide.base.shape)
+            apart = self.numbers(("at", axis - channels.rank), wide.base, index)
+            wide = replace(wide, base=np.where(wide.base == ONE, ONE, apart))
+        return wide.at(channels.axis, channels.places)
+
+    def flat(self, channels: Channels, axis: int) -> Channels:
+        """Say of the elements along *axis* only what holds for all of them."""
+        if channels.base.shape[axis] == 1:
+            return channels
+        base, scale = np.moveaxis(channels.base, axis, -1), np.moveaxis(channels.scale, axis, -1)
+        same = (base == base[..., :1]).all(-1) & (scale == scale[..., :1]).all(-1)
+        one = same & (base[..., 0] == ONE)
+        rows = base.reshape(-1, base.shape[-1]), scale.reshape(-1, base.shape[-1])
+        keys = [self.number("all", b.tobytes(), s.tobytes()) for b, s in zip(*rows, strict=True)]
+        first = np.array(keys, np.int64).reshape(same.shape)
+        return Channels(
+            np.expand_dims(np.where(one, ONE, first), axis),
+            np.expand_dims(np.where(one, scale[..., 0], 1.0), axis),
+            channels.slack.max(axis, keepdims=True),
+            channels.size.max(axis, keepdims=True),
+        ).at(None if channels.axis == axis else channels.axis, channels.places)
+
+
+class Places:
+    """Which channels are cut together: sets that grow, and the reasons why some are kept."""
+
+    def __init__(self) -> None:
+        """Know the place of what is kept."""
+        self._parent = [KEPT]
+        self._reasons: dict[int, str] = {KEPT: "it cannot be cut there"}
+        self._bytes = [0]
+
+    def fresh(self, count: int, size: int = 0) -> Array:
+        """Return *count* new places with *size* bytes of weights behind each."""
+        start = len(self._parent)
+        self._parent += range(start, start + count)
+        self._bytes += [size] * count
+        return np.arange(start, start + count)
+
+    def rows(self, count: int, size: int = 0) -> Array:
+        """Return places for the outputs of a layer; a single one is kept."""
+        return self.fresh(count, size) if count > 1 else np.zeros(count, np.int64)
+
+    def weights(self, places: Array) -> Array:
+        """Return the bytes of weights behind *places*."""
+        return np.array([self._bytes[place] for place in places.tolist()], np.int64)
+
+    def _find(self, place: int) -> int:
+        parent = self._parent
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    def tie(self, left: Array, right: Array) -> None:
+        """Cut what stands at the same index of *left* and *right* together or not at all."""
+        if left is right:
+            return
+        for one, other in zip(left.tolist(), right.tolist(), strict=True):
+            one, other = self._find(one), self._find(other)
+            if other in self._reasons:
+                one, other = other, one
+            self._parent[other] = one
+
+    def keep(self, places: Iterable[Any], reason: str) -> None:
+        """Keep what stands at *places*, for a *reason* that a reader of the report understands."""
+        for place in places:
+            self._reasons.setdefault(self._find(int(place)), reason)
+
+    def settled(self) -> Sets:
+        """Return the sets, now that none will grow."""
+        roots = np.array([self._find(place) for place in range(len(self._parent))], np.int64)
+        return Sets(roots, self._reasons)
+
+
+class Sets:
+    """Channels that are cut together or not at all, and which of them are kept, and why."""
+
+    def __init__(self, roots: Array, reasons: dict[int, str]) -> None:
+        """Take the set of every place, and the reasons to keep some."""
+        self._roots, self._reasons = roots, dict[int, str]()
+        self._kept = np.zeros(len(roots), bool)
+        self._news: list[int] = []
+        for place, reason in reasons.items():
+            self.keep(roots[[place]], reason)
+
+    def of(self, places: Array) -> Array:
+        """Return the sets of *places*."""
+        return self._roots[places]
+
+    def kept(self, places: Array) -> Array:
+        """Return a mask of *places*."""
+        return self._kept[self._roots[places]]
+
+    def keep(self, places: Array, reason: str) -> None:
+        """Keep what stands at *places*."""
+        roots = self._roots[places]
+        found = np.unique(roots[~self._kept[roots]])
+        self._kept[found] = True
+        self._reasons.update(dict.fromkeys(found.tolist(), reason))
+        self._news += found.tolist()
+
+    def reason(self, place: int) -> str:
+        """Say why *place* is kept."""
+        return self._reasons.get(int(self._roots[place]), "")
+
+    def news(self) -> list[int]:
+        """Return the sets that were kept since this was last asked."""
+        news, self._news = self._news, []
+        return news
