@@ -1300,6 +1300,8 @@ def _branched(d: Drawing, x: Value) -> Value:
     for branch in branches[1:]:
         total = d.node("Add", [total, branch], x.shape)
     return total
+
+
 def _counted(d: Drawing, x: Value) -> Value:
     """All elements, gathered by indices that count through them, or not quite."""
     axis = d.choose((0, 1))
