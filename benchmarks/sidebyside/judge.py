@@ -34,12 +34,12 @@ import onnx.checker
 from google.protobuf.message import Message
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from sidebyside.optimize import serve
 
 from onnxslim import Calibration, Effect, Model
 from onnxslim.errors import BrokenModel, CannotRun
 from onnxslim.runtime import Session
 from onnxslim.validate import Reference
-from sidebyside.optimize import serve
 
 Values = list[Any]
 Run = Callable[[dict[str, Any]], Values]
