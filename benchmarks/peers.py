@@ -35,10 +35,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sidebyside import measure
-from sidebyside.results import Results, Row, table
-from sidebyside.tools import COMMON, HERE, ROOT, TOOLS, environment, install
-from sidebyside.workers import Died, Worker
+from benchmarks.sidebyside import measure
+from benchmarks.sidebyside.results import Results, Row, table
+from benchmarks.sidebyside.tools import COMMON, HERE, ROOT, TOOLS, environment, install
+from benchmarks.sidebyside.workers import Died, Worker
 
 Case = dict[str, Any]
 RELEASES = ("1.18.0", "1.16.2", "1.14.1")
@@ -62,7 +62,8 @@ class Bench:
         self.tools = {name: install(name, self.cache) for name in args.tools}
         self.workers = {n: Worker(t.server(), t.environment()) for n, t in self.tools.items()}
         self.results = Results(args.output, args.redo)
-        self._judge = Worker([sys.executable, "-m", "sidebyside.judge"], environment(ours=True))
+        judge = [sys.executable, "-m", "benchmarks.sidebyside.judge"]
+        self._judge = Worker(judge, environment(ours=True))
 
     def wanted(self, cases: Sequence[Case]) -> Iterator[Case]:
         """Yield the cases that are asked for, and tell of progress."""

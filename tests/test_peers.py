@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import numpy_helper
-from sidebyside import measure
-from sidebyside.judge import answer, distance
-from sidebyside.results import Results, table
-from sidebyside.workers import Died, Worker
 
+from benchmarks.sidebyside import measure
+from benchmarks.sidebyside.judge import answer, distance
+from benchmarks.sidebyside.results import Results, table
+from benchmarks.sidebyside.workers import Died, Worker
 from kit import model
 
 RELU = "g (float[64] x) => (float[64] y) { y = Relu(x) }"

@@ -34,8 +34,8 @@ import onnx.checker
 from google.protobuf.message import Message
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
-from sidebyside.optimize import serve
 
+from benchmarks.sidebyside.optimize import serve
 from onnxslim import Calibration, Effect, Model
 from onnxslim.errors import BrokenModel, CannotRun
 from onnxslim.runtime import Session

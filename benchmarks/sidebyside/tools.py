@@ -82,7 +82,7 @@ def environment(ours: bool) -> dict[str, str]:
     """Return variables that find this project and its benchmarks, or that leave them out."""
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if ours:
-        variables["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "benchmarks")))
+        variables["PYTHONPATH"] = str(ROOT)
     return variables
 
 
