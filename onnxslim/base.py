@@ -43,6 +43,7 @@ class Context:
     """The same, one entry a match: the node and the reason."""
     infer: Callable[[Model], Facts] | None = None
     run: Evaluate | None = None
+    compare: Callable[[Model], float] | None = None
     _facts: Facts | None = None
 
     def decline(self, node: Node, reason: str) -> None:
@@ -72,6 +73,16 @@ class Context:
         if self.run is None:
             raise PassError("no evaluator was lent to this pass")
         return self.run(model, nodes, wanted)
+
+    def distance(self, model: Model) -> float:
+        """Return how far the outputs of *model* are from the original's, relative to their scale.
+
+        They are compared on the calibration data, on made-up feeds where there is none. Raises
+        MissingData where the original cannot be run.
+        """
+        if self.compare is None:
+            raise PassError("no original to compare with was lent to this pass")
+        return self.compare(model)
 
     def calibration(self) -> Calibration:
         """Return the calibration data; raises MissingData where none was given."""

@@ -281,7 +281,13 @@ class _Run:
             if reason is not None:
                 tally.skip(reason)
                 return 0
-        context = Context(self.data, self.pipeline.seed, infer=self._lend, run=runtime.evaluate)
+        context = Context(
+            self.data,
+            self.pipeline.seed,
+            infer=self._lend,
+            run=runtime.evaluate,
+            compare=self._distance,
+        )
         start = time.perf_counter()
         try:
             changes = step.apply(model, context)
@@ -314,6 +320,14 @@ class _Run:
         return self._infer(model)
 
     # Checking results
+
+    def _distance(self, model: Model) -> float:
+        """Compare for a pass that judges by the outputs."""
+        with _original(self.model) as source, _source(model) as content:
+            reference = self._reference(source)
+            if reference.reason is not None:
+                raise MissingData(f"nothing to compare with: {reference.reason}")
+            return reference.compare(content, Effect.LOSSY, both=False).relative
 
     def _never_larger(self, result: Model, before: Stats) -> tuple[Model, Stats]:
         """Return the input where the result would be no gain; with the result's stats."""
