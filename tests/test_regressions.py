@@ -4,6 +4,7 @@ from kit import assert_declines, assert_rewrites, model
 from onnxslim import Pipeline, parse
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
 from onnxslim.passes.simplify.drop_expands import DropExpands
+from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
 from onnxslim.passes.simplify.fold_known_values import FoldKnownValues
 from onnxslim.passes.simplify.lift_constants import LiftConstants
 from onnxslim.passes.simplify.merge_concats import MergeConcats
@@ -110,3 +111,10 @@ def test_before_ir_4_a_folded_value_counts_for_what_it_takes_in_the_file() -> No
     )
     once, _ = Pipeline(parse("lossless"))(before)
     assert not Pipeline(parse("lossless"))(once)[1].changed
+
+
+def test_a_reshape_of_nothing_may_have_any_shape() -> None:
+    before = model("""g (float[0, 4] x, int64[1] n) => (float[0, M] y) <int64[1] zero = {0}> {
+        s = Concat<axis = 0>(zero, n) y = Reshape(x, s)
+    }""")
+    assert_declines(before, DropNoopMovement())

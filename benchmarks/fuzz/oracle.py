@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +28,13 @@ from onnxslim.validate import Reference, check_structure
 DOUBTFUL = ("onnxruntime", "rounding")
 """Kinds of differences that are no fault of a pass; they are counted apart.
 
-``onnxruntime``: the result is right as long as onnxruntime does not optimize it. ``rounding``: the
-original and the result agree when onnx's reference implementation computes both in double.
+``onnxruntime``: the result is right as long as onnxruntime does not optimize it, or onnxruntime
+refuses to compute it although it has the kernels. ``rounding``: it computes something else. Then
+original and result agree when onnx's reference implementation computes both in double.
 """
+_SECOND_OPINION = {"differs": "rounding", "fails": "onnxruntime"}
+_NO_KERNEL = "Could not find an implementation"
+"""What onnxruntime says of an operator that it cannot run for these types, or at all."""
 GROWING, SLIMMING, COMPARING, OPTIMIZING = range(4)
 """Where a check is, for those who see only that it ended the process."""
 
@@ -103,8 +107,7 @@ class Case:
         del edited.graph.output[:]
         edited.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         sweep(edited)
-        names = {info.name for info in edited.graph.input}
-        self.feeds = [{k: v for k, v in feed.items() if k in names} for feed in self.feeds]
+        self.feeds = fitting(self.feeds, edited)
         return edited
 
     def _warned(self, outcome: api.Outcome) -> Find | None:
@@ -119,11 +122,12 @@ class Case:
         content = result.to_bytes()
         self.reach(COMPARING)
         found = self._wrong(original, result, content, reference)
-        if found is not None and found.kind == "differs":
-            same = agree_in_double(original, onnx.load_from_string(content), self.feeds)
-            found = Find("rounding", found.detail) if same else found
         if found is not None:
-            return found if found.doubtful else self._blamed(found)
+            kind = _SECOND_OPINION.get(found.kind)
+            sure = kind is None or _NO_KERNEL in found.detail
+            if sure or not agree_in_double(original, onnx.load_from_string(content), self.feeds):
+                return self._blamed(found)
+            return Find(str(kind), found.detail)
         self.reach(OPTIMIZING)
         try:
             difference = reference.compare(content, Effect.ROUNDING)
@@ -142,7 +146,8 @@ class Case:
                 check_structure(Model.from_proto(original), result, content)
             difference = reference.compare(content, Effect.ROUNDING, both=False)
         except BrokenModel as error:
-            return Find("broken", str(error))
+            text = str(error)
+            return Find("fails" if "does not run" in text else "broken", text)
         if difference.passed:
             return None
         return Find("differs", f"{difference.output!r} by {difference.relative:.2g}")
@@ -174,6 +179,12 @@ class Case:
         return Find(found.kind, f"{found.detail} because of {blame}")
 
 
+def fitting(feeds: Sequence[Feed], proto: ModelProto) -> list[Feed]:
+    """Leave out of *feeds* what is no input."""
+    names = {info.name for info in proto.graph.input}
+    return [{key: value for key, value in feed.items() if key in names} for feed in feeds]
+
+
 def grown(seed: int, edits: bool = True) -> Case | None:
     """Grow the model of a seed; None where there is none."""
     grower = Grower(seed)
@@ -196,5 +207,7 @@ def _edit(case: Case, dice: random.Random) -> None:
         case.feeds = case.feeds[:1]
         case.edits = {kind: {name: value.shape for name, value in case.feeds[0].items()}}
     else:
+        sweep(case.proto)
+        case.feeds = fitting(case.feeds, case.proto)
         nodes = [node for node in case.proto.graph.node if node.op_type != "Constant"]
         case.edits = {kind: [dice.choice(nodes).output[0]]}

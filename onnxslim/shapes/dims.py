@@ -253,7 +253,8 @@ def _vanishes_with(dim: Expr, other: Expr) -> bool:
 def _rest(shape: Shape | None, found: Sequence[Expr | None]) -> tuple[bool, Expr | None]:
     """Divide the number of elements of *shape* by that of the known part of *found*.
 
-    Also say whether that leaves no remainder whatever the dimensions are.
+    Also say whether that leaves no remainder whatever the dimensions are. What has no elements
+    tells nothing: any dimension goes with another one that is zero.
     """
     left, right = list(shape or ()), []
     for dim in found:
@@ -262,7 +263,7 @@ def _rest(shape: Shape | None, found: Sequence[Expr | None]) -> tuple[bool, Expr
         elif dim is not None:
             right.append(dim)
     total, taken = product(left), product(right)
-    if shape is None or taken == 0 or expr.is_large(total) or expr.is_large(taken):
+    if shape is None or 0 in shape or taken == 0 or expr.is_large(total) or expr.is_large(taken):
         return False, None
     quotient = expr.divide(total, taken)
     return quotient is not None, floor_div(total, taken) if quotient is None else quotient
