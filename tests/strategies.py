@@ -1108,8 +1108,8 @@ def _blocks(d: Drawing, x: Value) -> Value:
 
 
 def _centered(d: Drawing, x: Value) -> Value:
-    """Channels that are shifted and then lose their mean."""
-    x = _image(d, x)
+    """Channels that are shifted and then lose their mean; a constant would have no deviation."""
+    x = d.inputs[0] if x.exact else _image(d, x)
     channels = _width(x)
     shape = d.choose(((channels, 1, 1), (), (1, channels, 1, 1)))
     y = _inner(d, d.node(d.choose(("Add", "Sub")), [x, d.noise(*shape)], x.shape))
@@ -1154,7 +1154,7 @@ def _alike(d: Drawing, x: Value) -> Value:
 def _reshaped(d: Drawing, x: Value) -> Value:
     """A sum with a constant, in another shape."""
     x = d.inputs[0] if len(x.shape) < 3 else x
-    first, wide = (x.shape[0] if isinstance(x.shape[0], int) else -1), _width(x)
+    first, wide = (x.shape[0] if isinstance(x.shape[0], int) else 0), _width(x)
     sizes = [_width(x, axis) for axis in range(1, len(x.shape))]
     y = d.node("Reshape", [x, d.ints(first, wide, -1)], (x.shape[0], wide, 1), exact=True)
     y = d.node("Add", [y, d.noise(*d.choose(((), (1,), (wide, 1))))], y.shape)

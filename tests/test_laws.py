@@ -43,13 +43,22 @@ def feeds(proto: onnx.ModelProto) -> Calibration:
     return Calibration.of([feed(proto, number) for number in range(2)])
 
 
+def distance_from(original: Model) -> Callable[[Model], float]:
+    def distance(model: Model) -> float:
+        reference = Reference(original.to_bytes(), original, feeds(original.proto()))
+        return reference.compare(model.to_bytes(), Effect.LOSSY, both=False).relative
+
+    return distance
+
+
 def apply(kind: type[Pass], model: Model) -> tuple[Model, int]:
     """Apply one pass once, as a pipeline does; return the result and the number of changes."""
     after, step = model.copy(), kind()
     if any(wants(after) is not None for wants in step.preconditions):
         return after, 0
     data = feeds(model.proto()) if step.needs_data else None
-    changes = step.apply(after, Context(data, infer=shapes.infer, run=runtime.evaluate))
+    context = Context(data, infer=shapes.infer, run=runtime.evaluate, compare=distance_from(model))
+    changes = step.apply(after, context)
     after.compact()
     after.sort()
     return after, changes
