@@ -21,6 +21,7 @@ RECIPES = MappingProxyType(
             "merge-slices,split-slices,merge-concats,merge-gathers,merge-reduces,"
             "cancel-transposes,merge-reshapes,merge-transposes,merge-quantize"
         ),
+        "contrib": "fuse-attention",
     }
 )
 """Spec strings by name; a name may stand wherever a pass may."""
