@@ -61,6 +61,7 @@ def run(
     dtype: str | None = None,
     keep_io_types: bool = False,
     target_opset: int | None = None,
+    contrib: bool = False,
     skip: Iterable[str] = (),
     size_threshold: int | None = None,
     check: Check = "end",
@@ -72,7 +73,8 @@ def run(
     *inputs*, *outputs*, *dtype* and *input_shapes* change the model before it is rewritten, and
     *size_threshold* limits what constant folding computes, as in `slim`. The result is compared
     with the model that was changed so; how far *dtype* moves the original is a warning of its own.
-    *target_opset* converts the model first, and the result is compared with what it was before.
+    *target_opset* converts the model first, and the result is compared with what it was before;
+    *contrib* adds the recipe of that name, whose operators only onnxruntime knows.
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
     """
@@ -83,6 +85,8 @@ def run(
     if target_opset is not None:
         _must_convert(original, target_opset)
         steps = (*parse(f"convert-opset{{target={target_opset}}}"), *steps)
+    if contrib:
+        steps = (*steps, *dropin.without(parse("contrib"), skip))
     if dtype:
         data = data if data is None or isinstance(data, (str, os.PathLike)) else _repeatable(data)
         converted = original.copy()
@@ -117,6 +121,7 @@ def slim(
     dtype: str | None = None,
     keep_io_types: bool = False,
     target_opset: int | None = None,
+    contrib: bool = False,
     skip_optimizations: Sequence[str] | None = None,
     skip_fusion_patterns: Sequence[str] | None = None,
     size_threshold: int | None = None,
@@ -136,7 +141,8 @@ def slim(
     *passes* is a recipe or a list such as ``"fuse-conv-bn,drop-dead"``; *data* are inputs to
     compare on (an ``.npz``, a folder of ``test_data_set_*``, or feeds); *input_shapes* fixes
     dimensions, e.g. ``{"image": (1, 3, 224, 224)}``; *check* is ``"each"``, ``"end"`` or ``"off"``;
-    *target_opset* converts the model to that version of ONNX's operators first (docs/opsets.md).
+    *target_opset* converts the model to that version of ONNX's operators first, *contrib* allows
+    operators of onnxruntime's own (docs/opsets.md).
     A model over 2 GiB comes back with its weights left in the external data of *output*.
 
     The other keywords are those of the OnnxSlim package (docs/migrating.md). *output_model*,
@@ -167,6 +173,7 @@ def slim(
         dtype=dtype,
         keep_io_types=keep_io_types,
         target_opset=target_opset,
+        contrib=contrib,
         skip=(*(skip_optimizations or ()), *(skip_fusion_patterns or ())),
         size_threshold=size_threshold,
         check=_check(check, model_check),

@@ -25,6 +25,7 @@ RECIPES = MappingProxyType(
             "merge-concats,merge-gathers,merge-reduces,cancel-transposes,cancel-reshapes,"
             "merge-reshapes,merge-transposes,merge-gather-moves,merge-quantize"
         ),
+        "contrib": "fuse-attention",
     }
 )
 """Spec strings by name; a name may stand wherever a pass may."""

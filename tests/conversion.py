@@ -18,7 +18,7 @@ def converted(text: str, opset: int, target: int, **held: npt.NDArray[Any]) -> M
     before = holding(model(text, opset), **held)
     after, report = Pipeline((ConvertOpset(target),), check="each")(before)
     assert not report.warnings
-    assert report.validation.passed
+    assert report.validation.passed, report.steps[0].declined
     return after
 
 

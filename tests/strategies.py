@@ -1348,6 +1348,35 @@ def _queried(d: Drawing, x: Value) -> Value:
         part, other = (d.node("Gather", [y, end], (*lead, 3), axis=axis) for end in ends)
     part = d.node("Mul", [_inner(d, part), d.constant(0.25)], (*lead, 3))
     return d.node("Add", [part, other], (*lead, 3))
+def _attended(d: Drawing, x: Value) -> Value:
+    """Attention with two heads, masked or not; its keys are turned in one step or in two."""
+    x = x if is_image(x) and _width(x, 3) == 4 else d.inputs[0]
+    batch, count = x.shape[0], _width(x) * _width(x, 2)
+    rows = d.node("Reshape", [x, d.ints(0, count, 4)], (batch, count, 4), exact=True)
+
+    def heads() -> Value:
+        shape = (batch, count, 2, 2)
+        return d.node("Reshape", [rows, d.ints(0, count, 2, 2)], shape, exact=True)
+
+    apart = (batch, 2, count, 2)
+    query, value = (d.node("Transpose", [heads()], apart, perm=[0, 2, 1, 3]) for _ in range(2))
+    if d.flip():
+        query = d.node("Mul", [query, d.constant(0.5)], apart)
+    keys, perm = heads(), [0, 2, 3, 1]
+    if d.flip():
+        keys, perm = d.node("Transpose", [keys], apart, perm=[0, 2, 1, 3]), [0, 1, 3, 2]
+    keys = d.node("Transpose", [keys], (batch, 2, 2, count), perm=perm)
+    square = (batch, 2, count, count)
+    scores = d.node("MatMul", [query, keys], square)
+    if d.flip():
+        scores = d.node("Div", [scores, d.constant(2.0)], square)
+    if d.flip():
+        shape = d.choose(((1, 1, 1, count), (1, 2, count, count), (count,)))
+        scores = d.node("Add", [scores, d.noise(*shape)], square)
+    weights = d.node("Softmax", [scores], square, axis=3)
+    y = d.node("MatMul", [weights, value], apart)
+    y = d.node("Transpose", [y], (batch, count, 2, 2), perm=[0, 2, 1, 3])
+    return d.node("Reshape", [y, d.ints(0, count, 4)], (batch, count, 4))
 
 
 PAIRS: list[tuple[int, Step]] = [
@@ -1397,6 +1426,7 @@ PAIRS: list[tuple[int, Step]] = [
     (13, _quantized_convolution),
     (17, _normalized_layer),
     (7, _adapted),
+    (7, _attended),
 ]
 
 

@@ -51,5 +51,18 @@ def test_unknown_passes_are_refused() -> None:
         onnxslim.slim(model(TEXT).proto(), passes="drop-identiti")
 
 
+ATTENTION = """main (float[N, S, 8] x) => (float[N, S, 8] y)
+<int64[4] h = {0, 0, 2, 4}, int64[3] r = {0, 0, 8}>
+{ a = Reshape(x, h) q = Transpose <perm = [0, 2, 1, 3]> (a) k = Transpose <perm = [0, 2, 3, 1]> (a)
+  s = MatMul(q, k) w = Softmax <axis = -1> (s) o = MatMul(w, q)
+  t = Transpose <perm = [0, 2, 1, 3]> (o) y = Reshape(t, r) }"""
+
+
+@pytest.mark.parametrize("contrib", [False, True])
+def test_operators_of_onnxruntime_are_used_if_allowed(contrib: bool) -> None:
+    slimmed = onnxslim.slim(model(ATTENTION), contrib=contrib)
+    assert any(node.domain == "com.microsoft" for node in slimmed.graph.node) is contrib
+
+
 def test_public_names_exist() -> None:
     assert all(getattr(onnxslim, name) is not None for name in onnxslim.__all__)

@@ -20,8 +20,9 @@ import pytest
 from onnx.backend.test import loader
 
 import onnxslim
+from onnxslim import versions
 from onnxslim.data import Calibration, Feed, input_specs
-from onnxslim.errors import CannotRun, DataError
+from onnxslim.errors import CannotRun, DataError, PassError
 from onnxslim.ir import Model
 from onnxslim.runtime import Session
 from onnxslim.validate import check_structure
@@ -146,3 +147,27 @@ def test_networks_without_their_weights(path: Path) -> None:
     assert report.validation.passed or not report.changed, report.validation.reason
     assert not report.warnings
     assert report.after.bytes <= report.before.bytes
+
+
+def converted(case: Case, target: int) -> str:
+    """Take the model of a case to another opset and compare, without optimizations."""
+    before = Model.from_proto(case.model)
+    after = before.copy()
+    try:
+        versions.convert(after, target)
+        content = after.to_bytes()
+        check_structure(before, after, content)
+    except PassError:
+        return "refused"
+    except Exception as error:
+        return f"crashed: {type(error).__name__}: {error}"
+    outcome = _compare(case, content, optimize=False)
+    return "no kernel" if "Could not find an implementation" in outcome else outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [11, 13, 18, 22])
+def test_outputs_are_kept_in_another_opset(target: int) -> None:
+    verdicts = {case.name: converted(case, target) for case in corpus()}
+    broken = {name: text for name, text in verdicts.items() if text.startswith(NOT_KEPT)}
+    assert not broken, f"{summary(list(verdicts.values()))}: {broken}"

@@ -343,3 +343,15 @@ def test_two_runs_give_identical_bytes(source: Path, tmp_path: Path) -> None:
     for name in ("a.onnx", "b.onnx"):
         assert main([str(source), "-o", str(tmp_path / name), "-q"]) == 0
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_a_target_opset_is_reached(source: Path, target: Path) -> None:
+    main([str(source), "-o", str(target), "--target-opset", "21", "-q"])
+    assert Model.load(target).opset == 21
+
+
+def test_a_target_opset_out_of_reach_is_bad_input(
+    source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(source), "-o", str(target), "--target-opset", "10"]) == 2
+    assert "as far as a model can go back" in capsys.readouterr().err

@@ -135,6 +135,9 @@ def _repeated(args: list[str]) -> Iterator[str]:
     metavar="N",
     help="Convert to this version of ONNX's operators first.",
 )
+@click.option(
+    "--contrib", is_flag=True, help="Allow onnxruntime's own operators, unknown elsewhere."
+)
 @click.option("--inspect", "inspecting", is_flag=True, help="Only print what models are made of.")
 @click.option("--dump-to-disk", is_flag=True, help="With --inspect: write the nodes as CSV too.")
 @click.option("--model-check", is_flag=True, hidden=True, help="The default: --check end.")
@@ -164,6 +167,7 @@ def slim(
     dtype: str | None,
     keep_io_types: bool,
     target_opset: int | None,
+    contrib: bool,
     inspecting: bool,
     dump_to_disk: bool,
     model_check: bool,
@@ -207,6 +211,7 @@ def slim(
             dtype=dtype,
             keep_io_types=keep_io_types,
             target_opset=target_opset,
+            contrib=contrib,
             skip=skip,
             size_threshold=size_threshold,
             check="end" if model_check and check == "off" else check,  # type: ignore[arg-type]

@@ -169,6 +169,18 @@ class Model:
             for graph in self.graphs():
                 graph.input_order = [t for t in graph.input_order if not isinstance(t, Constant)]
 
+    def import_domain(self, domain: str, version: int) -> None:
+        """Declare that operators of *domain* are used, where they are and nobody said so."""
+        roots = (
+            (self.graph, self._shell.opset_import),
+            *((function, function.proto.opset_import) for function in self.functions),
+        )
+        for root, imports in roots:
+            used = any(node.domain == domain for graph in walk(root) for node in graph.nodes)
+            if used and domain not in root.opsets:
+                imports.add(domain=domain, version=version)
+                root.opsets[domain] = version
+
     @property
     def names(self) -> Names:
         """The scope that new tensor names come from."""

@@ -93,6 +93,19 @@ def _like_first(at: Site) -> list[Loose | None]:
     return [at.dims(0)]
 
 
+@rule("com.microsoft::SkipLayerNormalization", "com.microsoft::SkipSimplifiedLayerNormalization")
+def _skip(at: Site) -> list[Loose | None]:
+    return [at.dims(0), None, None, at.dims(0)]
+
+
+@rule("com.microsoft::MultiHeadAttention")
+def _heads(at: Site) -> list[Loose | None]:
+    batch, length, _ = at.dims(0)
+    values = at.dims(2)
+    wide = values[2] if len(values) == 3 else values[1] * values[3]
+    return [(batch, length, wide)]
+
+
 @rule(
     "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater",
     "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from onnxslim import versions
 from onnxslim.base import Context, Effect, Pass
+from onnxslim.errors import PassError
 from onnxslim.ir import Model
 
 
@@ -17,15 +18,20 @@ from onnxslim.ir import Model
 class ConvertOpset(Pass):
     """Convert the model to opset `target`, where every operator has an exact counterpart there.
 
-    0 leaves the opset as it is. Function bodies that cannot be converted alone are inlined.
+    Function bodies that cannot be converted without their callers are inlined.
     """
 
     name = "convert-opset"
     effect = Effect.ROUNDING
     may_grow = True
 
-    target: int = 0
+    target: int = 21
 
     def apply(self, model: Model, context: Context) -> int:
-        """Convert everything, or raise PassError."""
-        return versions.convert(model, self.target) if self.target else 0
+        """Convert everything, or nothing."""
+        try:
+            versions.convert(model.copy(), self.target)
+        except PassError as reason:
+            context.declined[str(reason)] += 1
+            return 0
+        return versions.convert(model, self.target)

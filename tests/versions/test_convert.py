@@ -14,7 +14,7 @@ import onnxslim
 from conversion import converted, refusal, unchecked
 from kit import holding, model, operators
 from onnxslim import Model, Pipeline, versions
-from onnxslim.errors import InputError, PassError
+from onnxslim.errors import BrokenModel, InputError, PassError
 from onnxslim.passes.convert.convert_opset import ConvertOpset
 from strategies import graphs
 
@@ -157,6 +157,15 @@ def test_a_model_that_cannot_be_converted_is_refused() -> None:
     text = "main (float[N] x) => (float[N] y) { y = Gelu (x) }"
     with pytest.raises(InputError, match="Gelu"):
         onnxslim.slim(model(text, 20), target_opset=13)
+
+
+def test_a_conversion_that_fails_its_checks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(*_: object) -> None:
+        raise BrokenModel("no kernel")
+
+    monkeypatch.setattr("onnxslim.pipeline.check_structure", differ)
+    with pytest.raises(BrokenModel, match="could not be kept in opset 22: no kernel"):
+        onnxslim.run(model(CHAIN, 12), target_opset=22)
 
 
 def test_an_opset_that_onnxruntime_does_not_load_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Passes that use onnxruntime's own operators (com.microsoft), which no other runtime knows."""
