@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from kit import assert_declines
-from nets import assert_leaves, convolutions, net, norm, weights, zeroed
+from nets import assert_leaves, convolutions, layers, net, norm, weights, zeroed
 from onnxslim import Model, Pipeline
 from onnxslim.ir import Array, Constant
 from onnxslim.passes.channels.fold_constant_channels import FoldConstantChannels
@@ -264,6 +264,56 @@ def test_a_residual_sum_over_a_long_chain() -> None:
     three = ("Conv 4x4x1x1", "BatchNormalization 4")
     first = ("Conv 4x3x3x3", "BatchNormalization 4")
     assert_leaves(before, FOLD, *first, *three, *three, "Conv 4x4x1x1")
+
+
+def branch(gammas: str, beta: float | None = None, **options: Any) -> Model:
+    """Add a branch, some of whose channels are constant, to a trunk of which none is."""
+    return net(
+        "c = Conv(x, w) d = Conv<pads = [1, 1, 1, 1]>(c, v) t = BN(d, n) s = Add(c, t)"
+        "r = Relu(s) y = Conv(r, u)",
+        w=weights(16, 3, 1, 1), v=weights(16, 16, 3, 3), u=weights(4, 16, 1, 1),
+        **norm("n", gammas, beta), **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [9, 11, 17])
+def test_a_branch_is_computed_without_its_constants_which_are_put_back(opset: int) -> None:
+    after = assert_leaves(
+        branch("1" * 9 + "0" * 7, opset=opset), FOLD,
+        "Conv 16x3x1x1", "Conv 9x16x3x3", "BatchNormalization 9", "Add 1x16x1x1", "Conv 4x16x1x1",
+    )  # fmt: skip
+    middle = ["Pad", "Gather", "Add", "Add"]
+    assert [node.op for node in after.nodes()][3:7] == middle
+
+
+def test_a_branch_of_half_precision() -> None:
+    after, report = Pipeline((FOLD,), check="each")(
+        branch("1" * 6 + "0" * 10, x="float16[2, 3, 6, 6]")
+    )
+    assert not report.warnings
+    assert "Conv 6x16x3x3" in convolutions(after)
+
+
+def test_zeros_of_a_branch_are_put_back_by_padding_alone() -> None:
+    after = assert_leaves(
+        branch("1" * 9 + "0" * 7, 0.0), FOLD,
+        "Conv 16x3x1x1", "Conv 9x16x3x3", "BatchNormalization 9", "Conv 4x16x1x1",
+    )  # fmt: skip
+    assert [node.op for node in after.nodes()][3:6] == ["Pad", "Gather", "Add"]
+
+
+def test_for_speed_a_branch_is_computed_in_full() -> None:
+    assert_declines(branch("1" * 9 + "0" * 7), FoldConstantChannels(), "tied to it")
+
+
+def test_a_branch_that_saves_too_little_is_computed_in_full() -> None:
+    assert_declines(branch("1" * 15 + "0"), FOLD, "tied to it")
+
+
+def test_a_constant_branch_becomes_a_constant() -> None:
+    after, report = Pipeline((FOLD,), check="each")(branch("0" * 16))
+    assert not report.warnings
+    assert layers(after)[-2:] == ["Add 1x16x1x1", "Conv 4x16x1x1"]
 
 
 def test_concat_shifts_channels() -> None:
