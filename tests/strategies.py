@@ -1348,6 +1348,8 @@ def _queried(d: Drawing, x: Value) -> Value:
         part, other = (d.node("Gather", [y, end], (*lead, 3), axis=axis) for end in ends)
     part = d.node("Mul", [_inner(d, part), d.constant(0.25)], (*lead, 3))
     return d.node("Add", [part, other], (*lead, 3))
+
+
 def _attended(d: Drawing, x: Value) -> Value:
     """Attention with two heads, masked or not; its keys are turned in one step or in two."""
     x = x if is_image(x) and _width(x, 3) == 4 else d.inputs[0]

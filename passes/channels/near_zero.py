@@ -74,7 +74,9 @@ def _zero(model: Model, channels: dict[int, list[int]]) -> int:
             assert isinstance(before, Constant)
             values = np.array(before.values)
             values[channels[index]] = 0
-            made = ir.constant(model.names.fresh(before.name), values)
-            ir.set_inputs(node, [made if slot == 1 else t for slot, t in enumerate(node.inputs)])
-            before.dropped = not before.outputs
+            if len(before.outputs) == 1:
+                before.values = values
+            else:
+                made = ir.constant(model.names.fresh(before.name), values)
+                ir.set_input(node, 1, made)
     return sum(map(len, channels.values()))
