@@ -140,14 +140,17 @@ def test_into_a_product_with_weights_on_the_left() -> None:
     assert_leaves(before, FOLD, *CUT, "MatMul 4x3", "Add 4x1")
 
 
-@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(
+    ("op", "more"),
+    [("LSTM", ""), ("GRU", ""), ("GRU", ", linear_before_reset = 1"), ("RNN", "")],
+)
 @pytest.mark.parametrize("biased", [False, True])
-def test_into_a_recurrent_layer(op: str, biased: bool) -> None:
+def test_into_a_recurrent_layer(op: str, more: str, biased: bool) -> None:
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
     given: dict[str, Any] = {"v": weights(2, gates * 2, 5), "r": weights(2, gates * 2, 2)}
     if biased:
         given["k"] = weights(2, gates * 4)
-    call = f'{op}<hidden_size = 2, direction = "bidirectional">'
+    call = f'{op}<hidden_size = 2, direction = "bidirectional"{more}>'
     tokens = "f = Reshape(t, s) a = Transpose<perm = [2, 0, 1]>(f)"
     body = f"{tokens} y = {call}({', '.join(['a', *given])})"
     before = after_head(body, s=np.array([0, 0, -1]), **given)
