@@ -192,6 +192,7 @@ class _Heads:
         if dims[2] == length:
             return mask
         if isinstance(length, int):
+            self.m.require(self.new.version >= 8, "needs opset 8")
             return self.new.Expand(mask, np.asarray([1, 1, length, 1], np.int64))
         self.m.require(self.new.version >= 15, "needs opset 15")
         count, ones = self.new.Shape(query, start=1, end=2), np.ones(2, np.int64)
