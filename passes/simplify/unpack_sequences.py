@@ -194,8 +194,11 @@ def _length(u: _Unpacking, node: Node) -> Tensor | None:
 def _concat(u: _Unpacking, node: Node) -> Tensor | None:
     if node.attr("new_axis", 0):
         return None
-    found = u.elements(node.inputs[0])
-    return u.new.Concat(*found, axis=node.attr("axis")) if found else None
+    found = u.elements(node.inputs[0]) or []
+    ranks = {u.facts.rank(tensor) for tensor in found}
+    if not found or len(ranks - {None}) > 1:  # onnxruntime lets empty tensors of any rank pass
+        return None
+    return u.new.Concat(*found, axis=node.attr("axis"))
 
 
 Rule = Callable[[_Unpacking, Node], Tensor | None]
