@@ -1,5 +1,7 @@
 """What random models found, as small as it gets."""
 
+import pytest
+
 from kit import assert_declines, assert_rewrites, model
 from onnxslim import Pipeline, parse
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
@@ -141,10 +143,11 @@ def test_half_of_an_integer_matrix_is_rounded_before_it_is_multiplied() -> None:
     assert_declines(before, MergeScalars())
 
 
-def test_onnxruntime_lets_empty_tensors_of_any_rank_pass() -> None:
-    before = model("""g (float[0, 2] x, float[0, 3, 2] y) => (float[M, N] z) {
+@pytest.mark.parametrize("empty", ["float[0, 3, 2]", "float[0, 3]"])
+def test_onnxruntime_lets_empty_tensors_of_any_shape_pass(empty: str) -> None:
+    before = model(f"""g (float[4, 2] x, {empty} y) => (float[M, N] z) {{
         s = SequenceConstruct(x, y) z = ConcatFromSequence<axis = -1>(s)
-    }""")
+    }}""")
     assert_declines(before, UnpackSequences())
 
 
