@@ -1,5 +1,7 @@
 """What random models found, as small as it gets."""
 
+import pytest
+
 from kit import assert_declines, assert_rewrites, model
 from onnxslim import Pipeline, parse
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
@@ -8,8 +10,11 @@ from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
 from onnxslim.passes.simplify.fold_known_values import FoldKnownValues
 from onnxslim.passes.simplify.lift_constants import LiftConstants
 from onnxslim.passes.simplify.merge_concats import MergeConcats
+from onnxslim.passes.simplify.merge_reduces import MergeReduces
 from onnxslim.passes.simplify.merge_reshapes import MergeReshapes
+from onnxslim.passes.simplify.merge_scalars import MergeScalars
 from onnxslim.passes.simplify.simplify_shape_inputs import SimplifyShapeInputs
+from onnxslim.passes.simplify.unpack_sequences import UnpackSequences
 
 
 def test_constants_that_passes_made_are_no_undefined_tensors() -> None:
@@ -118,3 +123,37 @@ def test_a_reshape_of_nothing_may_have_any_shape() -> None:
         s = Concat<axis = 0>(zero, n) y = Reshape(x, s)
     }""")
     assert_declines(before, DropNoopMovement())
+
+
+def test_a_mean_of_integers_is_rounded_each_time() -> None:
+    before = model(
+        """g (int32[2, 2] x) => (int32 y) {
+            m = ReduceMean<axes = [0], keepdims = 0>(x) y = ReduceMean<axes = [0], keepdims = 0>(m)
+        }""",
+        opset=13,
+    )
+    assert_declines(before, MergeReduces())
+
+
+def test_half_of_an_integer_matrix_is_rounded_before_it_is_multiplied() -> None:
+    before = model("""g (int32[2, 2] x, int32[2, 2] y) => (int32[2, 2] z)
+    <int32 two = {2}, int32 three = {3}> {
+        a = Div(x, two) b = Mul(y, three) z = MatMul(a, b)
+    }""")
+    assert_declines(before, MergeScalars())
+
+
+@pytest.mark.parametrize("empty", ["float[0, 3, 2]", "float[0, 3]"])
+def test_onnxruntime_lets_empty_tensors_of_any_shape_pass(empty: str) -> None:
+    before = model(f"""g (float[4, 2] x, {empty} y) => (float[M, N] z) {{
+        s = SequenceConstruct(x, y) z = ConcatFromSequence<axis = -1>(s)
+    }}""")
+    assert_declines(before, UnpackSequences())
+
+
+def test_an_axis_of_a_constant_that_broadcasts_is_another_one() -> None:
+    before = model("""g (float[2, 3, 4] x) => (float[2, 3, 4] y) <float[3] c = {1, 2, 3}> {
+        t = Transpose<perm = [0, 2, 1]>(x) s = Softmax<axis = 0>(c) a = Add(t, s)
+        y = Transpose<perm = [0, 2, 1]>(a)
+    }""")
+    assert_declines(before, CancelTransposes())

@@ -66,15 +66,20 @@ def report(seed: int, case: Case, find: Find, output: Path) -> None:
     """Write a find; then shrink it and write it again."""
     print(f"seed {seed}: {find.kind}: {find.detail}"[:300], flush=True)
     output.mkdir(parents=True, exist_ok=True)
-    for small in (case, shrink(case, find)):
-        path = output / f"{find.kind}-{seed}"
-        values = "\n".join(
-            f"# {name} = {np.array2string(np.asarray(value, object), threshold=60)}"
-            for name, value in small.feeds[0].items()
-        ).replace("\n", "\n# ")
-        head = f"# seed {seed}: {find.kind}: {find.detail} {small.edits or ''}\n# {values}\n"
-        path.with_suffix(".txt").write_text(head + onnx.printer.to_text(small.proto) + "\n")
-        path.with_suffix(".onnx").write_bytes(small.proto.SerializeToString())
+    path = output / f"{find.kind}-{seed}"
+    write(path, case, f"seed {seed}: {find.kind}: {find.detail}")
+    write(path, shrink(case, find), f"seed {seed}: {find.kind}: {find.detail}")
+
+
+def write(path: Path, case: Case, title: str) -> None:
+    """Write a model as text, with its first feed, and as a file."""
+    values = "\n".join(
+        f"{name} = {np.array2string(np.asarray(value, object), threshold=60)}"
+        for name, value in case.feeds[0].items()
+    )
+    head = f"{title} {case.edits or ''}\n{values}".replace("\n", "\n# ")
+    path.with_suffix(".txt").write_text(f"# {head}\n{onnx.printer.to_text(case.proto)}\n")
+    path.with_suffix(".onnx").write_bytes(case.proto.SerializeToString())
 
 
 class Worker:

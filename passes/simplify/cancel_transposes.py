@@ -70,6 +70,8 @@ class _Pull:
         operator = node.operator
         changed: dict[str, Any] = {}
         if operator in _ALONG_AXIS:
+            if self.trial.facts.rank(node.outputs[0]) != len(self.perm):
+                return None  # it broadcasts further on
             if operator != "Concat" and self.trial.opset < 13:
                 return None
             (axis,) = from_front([node.attr("axis", -1)], len(self.perm))

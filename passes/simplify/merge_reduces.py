@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from onnxslim.base import Effect
-from onnxslim.ir import Node, Tensor
+from onnxslim.ir import Node, Tensor, numpy_type
 from onnxslim.passes.simplify._operands import from_front, ints, is_given
 from onnxslim.passes.simplify._trial import Trial, TrialPass, TrialRule
 
@@ -95,6 +95,9 @@ def _twice(trial: Trial) -> Tensor | None:
     inner = trial.above(node.inputs[0], node.operator)
     if inner is None or inner.attr("keepdims", 1) != node.attr("keepdims", 1):
         return None
+    kind = trial.facts.elem_type(trial.out)
+    if node.operator == "ReduceMean" and (not kind or numpy_type(kind).kind in "iu"):
+        return None  # a mean of integers is rounded
     first, second = _axes(trial, inner), _axes(trial, node)
     rank = trial.facts.rank(inner.inputs[0])
     if first is None or second is None or rank is None:

@@ -95,7 +95,7 @@ def _scale(trial: Trial) -> Tensor | None:
         if step is not None and is_scalar(step.constant, trial.facts.rank(step.x)):
             operands[slot] = step.x
             scales.append(step)
-    if len(scales) < 2:
+    if len(scales) < 2 or scales[0].constant.dtype.kind != "f":
         return None
     one = np.ones((), scales[0].constant.dtype)
     factors = [combine(np.divide if s.flipped else np.multiply, one, s.constant) for s in scales]

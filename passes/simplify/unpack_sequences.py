@@ -194,8 +194,26 @@ def _length(u: _Unpacking, node: Node) -> Tensor | None:
 def _concat(u: _Unpacking, node: Node) -> Tensor | None:
     if node.attr("new_axis", 0):
         return None
-    found = u.elements(node.inputs[0])
-    return u.new.Concat(*found, axis=node.attr("axis")) if found else None
+    found, axis = u.elements(node.inputs[0]), node.attr("axis")
+    if not found or not _fit(u.facts, found, axis):
+        return None
+    return u.new.Concat(*found, axis=axis)
+
+
+def _fit(facts: Facts, tensors: list[Tensor], axis: int) -> bool:
+    """Say whether Concat takes them, for all that is known.
+
+    onnxruntime lets empty tensors of any shape pass in a sequence; ONNX does not in a Concat.
+    """
+    shapes = [shape for shape in map(facts.shape, tensors) if shape is not None]
+    if len({len(shape) for shape in shapes}) > 1:
+        return False
+    columns = list(zip(*shapes, strict=True))
+    return all(
+        len({dim for dim in dims if isinstance(dim, int)}) <= 1
+        for i, dims in enumerate(columns)
+        if i != axis % len(columns)
+    )
 
 
 Rule = Callable[[_Unpacking, Node], Tensor | None]
