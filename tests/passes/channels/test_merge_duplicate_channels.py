@@ -94,6 +94,17 @@ def test_multiples_behind_a_function(op: str, factor: float) -> None:
     assert_leaves(before, MERGE, f"Conv {left}x3x3x3", f"Mul {left}x1x1", f"Conv 4x{left}x1x1")
 
 
+def test_what_is_subtracted_from_zero_is_negative() -> None:
+    body = (
+        "c = Conv(x, w) a, b = Split<axis = 1>(c, s) m = Sub(z, b) d = Concat<axis = 1>(a, m)"
+        "r = Relu(d) y = Conv(r, v)"
+    )
+    rows = repeated(weights(3, 3, 3, 3), 0, 1, 2, 0, 1, 2)
+    z = np.zeros((3, 1, 1))
+    before = net(body, w=rows, s=np.array([3, 3]), z=z, v=weights(4, 6, 1, 1))
+    assert_declines(before, MERGE)
+
+
 def test_multiples_behind_another_function_stay() -> None:
     body = "c = Conv(x, w) m = Mul(c, f) r = Tanh(m) y = Conv(r, v)"
     before = net(body, w=twins(3, 3, 3), f=weights(5, 1, 1), v=weights(4, 5, 1, 1))
