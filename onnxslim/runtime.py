@@ -61,6 +61,7 @@ class Session:
             lambda: ort.InferenceSession(model, options, providers=providers)
         )
         self._types = {item.name: item.type for item in self._session.get_inputs()}
+        self._outputs = [item.name for item in self._session.get_outputs()]  # some come twice
         self.output_types = {item.name: item.type for item in self._session.get_outputs()}
         """Types by name, as ONNX's operator schemas write them."""
         kinds = (*self._types.values(), *self.output_types.values())
@@ -77,7 +78,7 @@ class Session:
             values = self._attempt(lambda: self._session.run(None, dict(feed), quiet))
         else:
             values = self._attempt(lambda: self._run_values(feed, quiet))
-        return dict(zip(self.output_types, values, strict=True))
+        return dict(zip(self._outputs, values, strict=True))
 
     def _run_values(self, feed: Mapping[str, Any], quiet: ort.RunOptions) -> list[Array]:
         inputs = {name: _to_ort(value, self._types[name]) for name, value in feed.items()}

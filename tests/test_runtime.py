@@ -42,6 +42,11 @@ def test_a_session_computes_outputs_by_name(optimize: bool) -> None:
     assert found["y"].tolist() == [2, 3, 4]
 
 
+def test_an_output_may_be_listed_twice() -> None:
+    twice = "g (float x) => (float y, float y) { y = Neg(x) }"
+    assert session(twice).run({"x": f32(1)})["y"] == -1
+
+
 def test_a_session_opens_a_file(tmp_path: Path) -> None:
     model(ADD).save(tmp_path / "m.onnx")
     assert Session(tmp_path / "m.onnx", False).run({"x": f32([0])})["y"].tolist() == [
