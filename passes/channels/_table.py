@@ -8,5 +8,6 @@ from onnxslim.passes.channels._elementwise import ELEMENTWISE
 from onnxslim.passes.channels._features import FEATURES
 from onnxslim.passes.channels._layers import LAYERS
 from onnxslim.passes.channels._movement import MOVEMENT
+from onnxslim.passes.channels._parts import PARTS
 
-TRANSFERS = MappingProxyType({**LAYERS, **ELEMENTWISE, **FEATURES, **MOVEMENT})
+TRANSFERS = MappingProxyType({**LAYERS, **ELEMENTWISE, **FEATURES, **MOVEMENT, **PARTS})
