@@ -257,3 +257,8 @@ def test_only_what_differs_is_written() -> None:
 
 def test_registry_is_read_once() -> None:
     assert registry.all_passes() is registry.all_passes()
+
+
+def test_the_recipe_for_bytes_removes_every_channel_it_can() -> None:
+    aligned = [step for step in parse("lossless-bytes") if hasattr(step, "align")]
+    assert [step.align for step in aligned] == ["bytes"] * 3
