@@ -381,14 +381,14 @@ def about(bench: Bench) -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     )
-    peers = [" ".join(tool.tool.requirements) for tool in bench.tools.values()]
+    peers = [wanted for tool in bench.tools.values() for wanted in tool.tool.requirements]
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     chip = next((line.partition(": ")[2] for line in lines if "model name" in line), "?")
     return (
         f"{datetime.date.today()}; {chip}, {os.cpu_count()} cores; Python "
         f"{platform.python_version()}; this project at {commit.stdout.strip() or '?'} with onnx "
-        f"{version('onnx')}, onnxruntime {version('onnxruntime')}; {', '.join(filter(None, peers))}"
-        f" with {', '.join(COMMON)}"
+        f"{version('onnx')} and onnxruntime {version('onnxruntime')}; peers with "
+        f"{' and '.join(COMMON)}: {', '.join(peers) or 'none'}"
     )
 
 
