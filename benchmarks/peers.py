@@ -350,7 +350,7 @@ def _generated(bench: Bench, name: str, what: str, size: float, judged: bool) ->
     """Run the tools on what a function of scale.py makes."""
     tell(name)
     with tempfile.TemporaryDirectory(dir=bench.cache) as folder:
-        code = f"import pathlib, scale; scale.{what}(pathlib.Path(), {size})"
+        code = f"import pathlib; from benchmarks import scale; scale.{what}(pathlib.Path(), {size})"
         command = [sys.executable, "-c", code]
         subprocess.run(command, check=True, cwd=folder, env=environment(ours=True))
         case = {"name": name, "model": str(Path(folder) / "model.onnx")}
