@@ -911,9 +911,18 @@ def _moved_around(d: Drawing, x: Value) -> Value:
     back = [perm.index(i) for i in range(len(perm))]
     shape = [x.shape[i] for i in perm]
     y = d.node("Transpose", [x], shape, exact=True, perm=perm)
-    kind = d.choose(("unary", "constant", "both", "reduce"))
+    kind = d.choose(("unary", "constant", "both", "reduce", "kept", "slice", "split"))
     if kind == "reduce":
         return reduce(d, "ReduceMean", y, [1], 0)
+    if kind == "split" and _width(y) % 2 == 0:
+        for part in split(d, y, 1):
+            half = [part.shape[i] for i in back]
+            y = d.keep(d.node("Transpose", [part], half, exact=True, perm=back))
+        return y
+    if kind in ("kept", "slice"):
+        y = reduce(d, "ReduceMax", y, [1], 1) if kind == "kept" else cut(d, y, 1, 0, 1)
+        thin = [shape[0], 1, *shape[2:]]
+        return d.node("Transpose", [y], [thin[i] for i in back], exact=True, perm=back)
     if kind == "both":
         other = d.node("Transpose", [d.pick(like=x)], shape, exact=True, perm=perm)
         y = d.node("Add", [y, other], shape)

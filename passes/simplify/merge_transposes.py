@@ -1,7 +1,8 @@
 """Transposes one after the other, and with only reshapes between and around them.
 
 A Reshape after a Transpose that splits dimensions may as well split them before it; what then
-precedes the Transpose is a reshape of a reshape, often one that changes nothing.
+precedes the Transpose is a reshape of a reshape, often one that changes nothing. A Transpose after
+a Reshape that joins dimensions may as well move them before they are joined.
 
 Source: Transpose-1 and Reshape-5 of the ONNX operator specification, and their successors.
 """
@@ -38,6 +39,34 @@ def _compose(trial: Trial) -> Tensor | None:
         return x
     trial.even = trial.read_only_by(trial.node.inputs[0], "Transpose")
     return trial.new.like(trial.node, x, perm=perm)
+
+
+def _join_after(trial: Trial) -> Tensor | None:
+    """Transpose once, before the Reshape between two Transposes joins dimensions."""
+    join = trial.above(trial.node.inputs[0], *FAMILY)
+    inner = None if join is None else trial.above(join.inputs[0], "Transpose")
+    if trial.opset < 7 or join is None or inner is None:
+        return None
+    first, second = inner.attr("perm"), trial.node.attr("perm")
+    x: Tensor = inner.inputs[0]
+    dims, parts = trial.facts.dims(x), trial.facts.dims(join.inputs[0])
+    joined = trial.facts.dims(join.outputs[0])
+    if first is None or second is None or dims is None or parts is None or joined is None:
+        return None
+    groups = _groups(joined, parts)
+    if groups is None or len(groups) != len(second):
+        return None
+    perm = [first[axis] for place in second for axis in groups[place]]
+    shape = constant_shape([dims[axis] for axis in perm], trial.facts.dims(trial.out))
+    if shape is None:
+        return None
+    if perm != sorted(perm):
+        x = trial.new.like(inner, x, perm=perm)
+    return trial.new.Reshape(x, trial.ints(shape))
+
+
+def _transpose(trial: Trial) -> Tensor | None:
+    return _compose(trial) or _join_after(trial)
 
 
 def _split_before(trial: Trial) -> Tensor | None:
@@ -96,11 +125,11 @@ def _transposed(trial: Trial, node: Node, x: Tensor, source: list[int]) -> Tenso
 
 @dataclass(frozen=True)
 class MergeTransposes(TrialPass):
-    """Merge Transposes, also across reshapes that only split dimensions."""
+    """Merge Transposes, also across reshapes that only split or only join dimensions."""
 
     name = "merge-transposes"
     effect = Effect.EXACT
     rules: ClassVar[Mapping[str, TrialRule]] = {
-        "Transpose": _compose,
+        "Transpose": _transpose,
         **dict.fromkeys(FAMILY, _split_before),
     }

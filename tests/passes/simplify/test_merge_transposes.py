@@ -105,3 +105,29 @@ def test_no_reshape_before() -> None:
     before = between("c = Transpose<perm = [1, 0, 2]>(a) b = Reshape(c, t)",
                      constants="int64[4] t = {4, -1, 2, 3}")  # fmt: skip
     assert_declines(before, MERGE)
+
+
+def joined(perm: str, after: str = "[0, 2, 1]", shape: str = "{0, 20, 3}") -> Model:
+    return model(f"""g (float[N, 3, 4, 5] x) => (float[] y) <int64[3] s = {shape}> {{
+        a = Relu(x) b = Transpose<perm = {perm}>(a) c = Reshape(b, s)
+        d = Transpose<perm = {after}>(c) y = Relu(d) }}""")
+
+
+def test_dimensions_joined_between_opposite_transposes() -> None:
+    assert_rewrites(joined("[0, 2, 3, 1]"), MERGE, ["Relu", "Reshape", "Relu"])
+
+
+def test_dimensions_joined_between_transposes() -> None:
+    after = assert_rewrites(joined("[0, 3, 2, 1]"), MERGE, ["Relu", "Transpose", "Reshape", "Relu"])
+    assert after.graph.nodes[1].attrs["perm"] == [0, 1, 3, 2]
+
+
+def test_dimensions_that_are_not_just_joined() -> None:
+    assert_declines(joined("[0, 2, 3, 1]", shape="{0, 10, 6}"), MERGE)
+
+
+def test_an_unknown_dimension_that_would_have_to_be_copied() -> None:
+    before = model("""g (float[N, 3, M, 5] x) => (float[] y) <int64[3] s = {0, -1, 3}> {
+        a = Relu(x) b = Transpose<perm = [0, 2, 3, 1]>(a) c = Reshape(b, s)
+        d = Transpose<perm = [1, 0, 2]>(c) y = Relu(d) }""")
+    assert_declines(before, MERGE)
