@@ -248,10 +248,10 @@ def medians(models: Sequence[onnx.ModelProto], feed: dict[str, Array], rounds: i
     seconds: list[list[float]] = [[] for _ in models]
     for turn in range(rounds + 2):
         for one, times in zip(sessions, seconds, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             one.run(None, feed)
             if turn >= 2:
-                times.append(time.perf_counter() - start)
+                times.append(time.process_time() - start)
     return [statistics.median(times) for times in seconds]
 
 
