@@ -1,9 +1,11 @@
 """What random models found, as small as it gets."""
 
 import pytest
+from onnx import numpy_helper
 
 from kit import assert_declines, assert_rewrites, model
 from onnxslim import Pipeline, parse
+from onnxslim.ir import fix_input_shapes
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
 from onnxslim.passes.simplify.drop_expands import DropExpands
 from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
@@ -157,3 +159,20 @@ def test_an_axis_of_a_constant_that_broadcasts_is_another_one() -> None:
         y = Transpose<perm = [0, 2, 1]>(a)
     }""")
     assert_declines(before, CancelTransposes())
+
+
+def test_onnx_takes_an_stft_for_two_sided() -> None:
+    before = model(
+        """g (float[1, 8, 1] x) => (int64[4] y) <int64 step = {2}, float[4] window = {1, 1, 1, 1}> {
+            f = STFT(x, step, window) y = Shape(f)
+        }"""
+    )
+    after = assert_rewrites(before, FoldKnownValues(), [])
+    (constant,) = after.proto().graph.node
+    assert numpy_helper.to_array(constant.attribute[0].t).tolist() == [1, 3, 3, 2]
+
+
+def test_an_empty_dimension_may_be_fixed_as_it_is() -> None:
+    before = model("g (float[0, N] x) => (float[0, N] y) { y = Neg(x) }")
+    fix_input_shapes(before, {"x": (0, 3)})
+    assert before.graph.inputs[0].shape == [0, 3]

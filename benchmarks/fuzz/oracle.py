@@ -207,6 +207,9 @@ def _edit(case: Case, dice: random.Random) -> None:
         case.feeds = case.feeds[:1]
         case.edits = {kind: {name: value.shape for name, value in case.feeds[0].items()}}
     else:
+        inputs = {info.name for info in case.proto.graph.input}
+        for output in [o for o in case.proto.graph.output if o.name in inputs]:
+            case.proto.graph.output.remove(output)
         sweep(case.proto)
         case.feeds = fitting(case.feeds, case.proto)
         nodes = [node for node in case.proto.graph.node if node.op_type != "Constant"]

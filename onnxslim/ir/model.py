@@ -272,6 +272,6 @@ def fix_input_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> None:
 
 def _fits(declared: Sequence[int | str | None], shape: Sequence[int]) -> bool:
     return len(declared) == len(shape) and all(
-        size > 0 and (not isinstance(dim, int) or dim == size)
+        dim == size or (size > 0 and not isinstance(dim, int))
         for dim, size in zip(declared, shape, strict=True)
     )

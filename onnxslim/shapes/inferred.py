@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
 from onnxslim.ir import Graph, Model, Node, Tensor, Variable
 
@@ -104,10 +104,10 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
         _forget_unsure_dimensions(info.type)
     for function in model.functions:
         del function.value_info[:]
-        _sort_squeezed(function.node)
+        _say_clearly(function.node)
     for graph in graphs:
         del graph.value_info[:]
-        _sort_squeezed(graph.node)
+        _say_clearly(graph.node)
         for info in graph.output if graph is main else (*graph.input, *graph.output):
             _forget_shape(info.type)
 
@@ -178,12 +178,18 @@ def _rename_shadows(
                 _rename_shadows(inner, inside, new, numbers)
 
 
-def _sort_squeezed(nodes: Iterable[NodeProto]) -> None:
-    """Sort the axes of Squeeze: before opset 11, ONNX overlooks one that is not in order."""
+def _say_clearly(nodes: Iterable[NodeProto]) -> None:
+    """Write what ONNX misreads in another way.
+
+    Before opset 11, it overlooks axes of a Squeeze that are not in order. It takes an STFT that
+    does not say whether it is one-sided for one that is not; the operator's default is that it is.
+    """
     for node in nodes:
         if node.op_type == "Squeeze":
             for attribute in node.attribute:
                 attribute.ints[:] = sorted(attribute.ints)
+        elif node.op_type == "STFT" and all(a.name != "onesided" for a in node.attribute):
+            node.attribute.add(name="onesided", type=AttributeProto.INT, i=1)
 
 
 def _forget_unsure_dimensions(declared: TypeProto) -> None:
