@@ -21,8 +21,9 @@ RECIPES = MappingProxyType(
             "fuse-norm-matmul,compose-instance-norm,compose-gelu,compose-activations,"
             "compose-softmax,compose-prelu,merge-casts,simplify-logic,drop-idempotent,"
             "merge-bounds,merge-variadic,simplify-arithmetic,lift-scalars,merge-scalars,"
+            "merge-affine,"
             "fold-scales,fold-part-scales,drop-expands,merge-slices,split-slices,split-gathers,"
-            "merge-concats,merge-gathers,merge-reduces,cancel-transposes,cancel-reshapes,"
+            "merge-concats,bypass-concats,merge-gathers,merge-moves,merge-reduces,cancel-transposes,cancel-reshapes,"
             "merge-reshapes,merge-transposes,merge-gather-moves,merge-quantize"
         ),
         "contrib": "fuse-attention",
