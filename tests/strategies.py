@@ -741,10 +741,12 @@ def _clamped(d: Drawing, x: Value) -> Value:
 
 
 def _shifted(d: Drawing, x: Value) -> Value:
-    family = d.choose((("Add", "Sub"), ("Mul", "Div")))
+    family = d.choose((("Add", "Sub"), ("Mul", "Div"), ("Mul", "Neg")))
     for _ in range(2):
         operands = [x, _number(d, x)]
         op = d.choose(family)
+        if op == "Neg":
+            operands.pop()
         x = _inner(d, d.node(op, operands[:: d.choose((1, -1)) if op != "Div" else 1], x.shape))
     return x
 
@@ -999,7 +1001,9 @@ def _gelu(d: Drawing, x: Value) -> Value:
 
 def _activated(d: Drawing, x: Value) -> Value:
     """Activations, written out."""
-    kind = d.choose(("softsign", "swish", "sigmoid", "mish", "gelu", "gelu by tanh"))
+    kind = d.choose(
+        ("softsign", "swish", "sigmoid", "mish", "gelu", "gelu by tanh", "sigmoid by exp")
+    )
     half = d.constant(0.5)
     if kind == "gelu by tanh":
         cube = d.node(
@@ -1010,6 +1014,10 @@ def _activated(d: Drawing, x: Value) -> Value:
         )
         gate = d.node("Add", [d.node("Tanh", [inner], x.shape), d.constant(1)], x.shape)
         return d.node("Mul", [d.node("Mul", [x, half], x.shape), gate], x.shape)
+    if kind == "sigmoid by exp":
+        power = d.node("Exp", [d.node("Neg", [x], x.shape)], x.shape)
+        under = d.node("Add", [power, d.constant(1)], x.shape)
+        return d.node("Div", [d.choose((x, d.constant(1))), under], x.shape)
     if kind == "softsign" or d.elem != FLOAT or d.opset < 11:
         under = d.node("Add", [d.node("Abs", [x], x.shape), d.constant(1)], x.shape)
         return d.node("Div", [x, under], x.shape)
