@@ -741,11 +741,50 @@ def _clamped(d: Drawing, x: Value) -> Value:
 
 
 def _shifted(d: Drawing, x: Value) -> Value:
-    family = d.choose((("Add", "Sub"), ("Mul", "Div")))
+    family = d.choose((("Add", "Sub"), ("Mul", "Div"), ("Mul", "Neg")))
     for _ in range(2):
         operands = [x, _number(d, x)]
         op = d.choose(family)
+        if op == "Neg":
+            operands.pop()
         x = _inner(d, d.node(op, operands[:: d.choose((1, -1)) if op != "Div" else 1], x.shape))
+    return x
+
+
+def _rescaled(d: Drawing, x: Value) -> Value:
+    """Sums and products with constants by turns."""
+    for op in d.choose(
+        (("Div", "Sub", "Div"), ("Add", "Mul", "Add"), ("Sub", "Add", "Mul", "Div"))
+    ):
+        x = _inner(d, d.node(op, [x, _number(d, x)], x.shape))
+    return x
+
+
+def _reread(d: Drawing, x: Value) -> Value:
+    """Parts of a Concat."""
+    y = d.node("Relu", [x], x.shape)
+    width = _width(x)
+    both = _inner(d, d.node("Concat", [x, y], [x.shape[0], 2 * width, *x.shape[2:]], axis=1))
+    kind = d.choose(("slice", "split", "gather"))
+    if kind == "split":
+        return d.keep(split(d, both, 1)[d.choose((0, 1))])
+    if kind == "slice":
+        return cut(d, both, 1, *d.choose(((width, 2 * width), (0, width), (1, width + 1))))
+    index = d.constant(d.choose((0, width)), INT)
+    return d.node("Gather", [both, index], [x.shape[0], *x.shape[2:]], axis=1)
+
+
+def _moved_again(d: Drawing, x: Value) -> Value:
+    """Gather, Tile or Pad twice."""
+    rest = [int(dim) for dim in x.shape[2:]]
+    if d.flip():
+        for indices in ([0, -1, 0], [2, 1]):
+            shape = (x.shape[0], len(indices), *rest)
+            x = _inner(d, d.node("Gather", [x, d.ints(*indices)], shape, exact=True, axis=1))
+        return x
+    for _ in range(2):
+        wide = (x.shape[0], 2 * _width(x), *rest)
+        x = d.node("Tile", [x, d.ints(1, 2, *[1] * len(rest))], wide, exact=True)
     return x
 
 
@@ -962,7 +1001,9 @@ def _gelu(d: Drawing, x: Value) -> Value:
 
 def _activated(d: Drawing, x: Value) -> Value:
     """Activations, written out."""
-    kind = d.choose(("softsign", "swish", "sigmoid", "mish", "gelu", "gelu by tanh"))
+    kind = d.choose(
+        ("softsign", "swish", "sigmoid", "mish", "gelu", "gelu by tanh", "sigmoid by exp")
+    )
     half = d.constant(0.5)
     if kind == "gelu by tanh":
         cube = d.node(
@@ -973,6 +1014,10 @@ def _activated(d: Drawing, x: Value) -> Value:
         )
         gate = d.node("Add", [d.node("Tanh", [inner], x.shape), d.constant(1)], x.shape)
         return d.node("Mul", [d.node("Mul", [x, half], x.shape), gate], x.shape)
+    if kind == "sigmoid by exp":
+        power = d.node("Exp", [d.node("Neg", [x], x.shape)], x.shape)
+        under = d.node("Add", [power, d.constant(1)], x.shape)
+        return d.node("Div", [d.choose((x, d.constant(1))), under], x.shape)
     if kind == "softsign" or d.elem != FLOAT or d.opset < 11:
         under = d.node("Add", [d.node("Abs", [x], x.shape), d.constant(1)], x.shape)
         return d.node("Div", [x, under], x.shape)
@@ -1394,6 +1439,9 @@ PAIRS: list[tuple[int, Step]] = [
     (8, _clamped),
     (7, _shifted),
     (7, _shifted),
+    (7, _rescaled),
+    (7, _reread),
+    (7, _moved_again),
     (9, _recast),
     (7, _recut),
     (7, _rejoined),

@@ -1,7 +1,8 @@
 """Activations, written out.
 
-Source: HardSigmoid-6, HardSwish-14, Mish-18 and Softsign-1 of the ONNX operator specification.
-Softplus and Swish are left alone: onnxruntime computes their formulas faster.
+Source: HardSigmoid-6, HardSwish-14, Mish-18, Sigmoid-6 and Softsign-1 of the ONNX operator
+specification. The formula of Softplus overflows where Softplus does not. Swish is left alone, and
+so is Mish with a Softplus written out: onnxruntime computes their formulas faster.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def _clipped(of: Op) -> Op:
 
 _SHIFTED = _clipped(op.Add("x", const("c")))
 _SCALED = either(op.Mul("x", const("factor")), op.Div("x", const("divisor")))
+_OVER_SIGMOID = op.Add(op.Exp(op.Neg("x")), const("one", 1))
 _RELU6 = _clipped(op.Add("x", const("c", 3)))
 
 
@@ -66,6 +68,14 @@ def _mish(new: Builder, m: Match, _: Facts) -> Tensor:
     return new.Mish(m["x"])
 
 
+def _sigmoid(new: Builder, m: Match, facts: Facts) -> Tensor:
+    """Write 1 / (1 + exp(-x)), or the same of another numerator, with the operator."""
+    require_float(m.tensors["one"], m, "float32", "float16", "float64")
+    require_shape_of("x", m, facts)
+    gate = new.Sigmoid(m["x"])
+    return new.Mul(m["numerator"], gate) if "numerator" in m.tensors else gate
+
+
 def _softsign(new: Builder, m: Match, facts: Facts) -> Tensor:
     require_float(m.tensors["one"], m, "float32", "float16")
     require_shape_of("x", m, facts)
@@ -99,7 +109,7 @@ def _one(m: Match, name: str) -> float:
 
 @dataclass(frozen=True)
 class ComposeActivations(FormsPass):
-    """Make HardSigmoid, HardSwish, Mish and Softsign of their formulas."""
+    """Make HardSigmoid, HardSwish, Mish, Sigmoid and Softsign of their formulas."""
 
     name = "compose-activations"
     effect = Effect.ROUNDING
@@ -113,5 +123,8 @@ class ComposeActivations(FormsPass):
         (_clipped(op.Add(_SCALED, const("c"))), _before_clip),
         (op.Mul("x", op.HardSigmoid("x")), _hard_swish),
         (op.Mul("x", op.Tanh(op.Softplus("x"))), _mish),
+        (op.Div(const(value=1), _OVER_SIGMOID), _sigmoid),
+        (op.Reciprocal(_OVER_SIGMOID), _sigmoid),
+        (op.Div("numerator", _OVER_SIGMOID), _sigmoid),
         (op.Div("x", op.Add(op.Abs("x"), const("one", 1))), _softsign),
     )

@@ -1,6 +1,7 @@
-"""Softmax, written out.
+"""Softmax and LogSoftmax, written out.
 
-Source: Softmax-13 and its predecessors of the ONNX operator specification. The formula is the
+Source: Softmax-13, LogSoftmax-13, ReduceLogSumExp-18 and their predecessors of the ONNX operator
+specification. The formula is the
 operator only where it takes the largest element off first: else it may overflow. For a like reason
 the logarithm of a Softmax is no LogSoftmax: it is infinite where the probability rounds to 0.
 """
@@ -18,27 +19,32 @@ from onnxslim.pattern import Match, const, op, opt
 from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
 
-_EXP = op.Exp(op.Sub("x", "top"))
+_SHIFTED = op.Sub("x", "top")
+_EXP = op.Exp(_SHIFTED)
 _PASSES_ON = ("Reshape", "Unsqueeze", "Squeeze", "Identity")
 """Operators that the largest element may go through."""
 
 
-def _softmax(new: Builder, m: Match, facts: Facts) -> Tensor:
+def _softmax(new: Builder, m: Match, facts: Facts, operator: str = "Softmax") -> Tensor:
     x, dims = m["x"], facts.dims(m["x"])
     m.require(dims is not None, "the shape is not known")
     assert dims is not None
-    (total,) = {node for node in m.nodes if node.operator == "ReduceSum"}
+    (total,) = {node for node in m.nodes if node.operator in ("ReduceSum", "ReduceLogSumExp")}
     axis = _axis(m, total, len(dims))
     m.require(total.attr("keepdims", 1), "the sum does not keep its dimensions")
-    tops = facts.dims(m.tensor("top"))
-    fits = tops == (*dims[:axis], 1, *dims[axis + 1 :])
-    m.require(fits and _is_largest(m.tensor("top"), x, axis, len(dims)), "it might overflow")
+    if "top" in m.tensors:
+        tops = facts.dims(m.tensor("top"))
+        fits = tops == (*dims[:axis], 1, *dims[axis + 1 :])
+        m.require(fits and _is_largest(m.tensor("top"), x, axis, len(dims)), "it might overflow")
     last = axis == len(dims) - 1
     m.require(last or new.version >= 13, "needs opset 13")
     m.require(facts.elem_type(x) in _KERNELS, "there is no kernel for it")
-    if new.version >= 13 and last:
-        return new.Softmax(x)
-    return new.Softmax(x, axis=axis)
+    attrs = {} if new.version >= 13 and last else {"axis": axis}
+    return new.node(operator, [x], attrs)
+
+
+def _log_softmax(new: Builder, m: Match, facts: Facts) -> Tensor:
+    return _softmax(new, m, facts, "LogSoftmax")
 
 
 _KERNELS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
@@ -64,8 +70,12 @@ def _is_largest(top: Tensor, x: Tensor, axis: int, rank: int) -> bool:
 
 @dataclass(frozen=True)
 class ComposeSoftmax(FormsPass):
-    """Make one Softmax of its formula."""
+    """Make one Softmax or LogSoftmax of its formula."""
 
     name = "compose-softmax"
     effect = Effect.ROUNDING
-    forms = ((op.Div(_EXP, op.ReduceSum(_EXP, opt(const()))), _softmax),)
+    forms = (
+        (op.Div(_EXP, op.ReduceSum(_EXP, opt(const()))), _softmax),
+        (op.Sub(_SHIFTED, op.Log(op.ReduceSum(_EXP, opt(const())))), _log_softmax),
+        (op.Sub("x", op.ReduceLogSumExp("x", opt(const()))), _log_softmax),
+    )

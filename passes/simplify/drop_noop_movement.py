@@ -1,4 +1,4 @@
-"""Casts, reshapes and moves that change nothing.
+"""Casts, reshapes, moves and pooling that change nothing.
 
 Each rule follows from the operator's definition in the ONNX specification, for every version.
 """
@@ -117,6 +117,21 @@ def _blocks(site: Site) -> Tensor | None:
     return site.node.inputs[0] if site.node.attr("blocksize") == 1 else None
 
 
+def _pooled(site: Site) -> Tensor | None:
+    """Every window is one element, and every element a window."""
+    node = site.node
+    sizes = (node.attr(name) or [1] for name in ("kernel_shape", "strides"))
+    pads = node.attr("auto_pad", "NOTSET") != "NOTSET" or any(node.attr("pads") or [])
+    return None if pads or any(size != 1 for sized in sizes for size in sized) else node.inputs[0]
+
+
+def _pooled_whole(site: Site) -> Tensor | None:
+    """The whole space is one element."""
+    shape = site.facts.shape(site.node.inputs[0])
+    whole = shape is not None and len(shape) > 2 and all(dim == 1 for dim in shape[2:])
+    return site.node.inputs[0] if whole else None
+
+
 def _clip(site: Site) -> Tensor | None:
     """No bound at all; of floats, even then infinite ones become the largest finite number."""
     x = site.node.inputs[0]
@@ -127,11 +142,12 @@ def _clip(site: Site) -> Tensor | None:
 
 @dataclass(frozen=True)
 class DropNoopMovement(BypassPass):
-    """Drop Cast, Reshape, Transpose, Pad, Slice, Concat, Split and others that change nothing."""
+    """Drop Cast, Reshape, Transpose, Pad, Slice, Concat, pooling and others that change nothing."""
 
     name = "drop-noop-movement"
     effect = Effect.EXACT
     rules: ClassVar[Mapping[str, Rule]] = {
+        "AveragePool": _pooled,
         "Cast": _cast,
         "CastLike": _cast_like,
         "Clip": _clip,
@@ -139,7 +155,10 @@ class DropNoopMovement(BypassPass):
         "DepthToSpace": _blocks,
         "Expand": _same_shape,
         "Flatten": _same_shape,
+        "GlobalAveragePool": _pooled_whole,
+        "GlobalMaxPool": _pooled_whole,
         "Max": _single_input,
+        "MaxPool": _pooled,
         "Mean": _single_input,
         "Min": _single_input,
         "Pad": _pad,

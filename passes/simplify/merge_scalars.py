@@ -76,6 +76,54 @@ def _product(trial: Trial) -> Tensor | None:
     return trial.new.Mul(first.x, combine(operation, first.constant, second.constant))
 
 
+def _factor(trial: Trial) -> Tensor | None:
+    return _product(trial) or _quotient(trial) or _of_negation(trial)
+
+
+def _quotient(trial: Trial) -> Tensor | None:
+    """Divide one constant: (c1 / x) * c2, (c1 / x) / c2, c2 / (x * c1) and c2 / (x / c1)."""
+    outer = _step(trial.node) if trial.opset >= 7 else None
+    if outer is not None:
+        inner = trial.above(outer.x, "Div")
+        top = None if inner is None else number(inner.inputs[0])
+        if (
+            inner is None
+            or top is None
+            or top.dtype.kind != "f"
+            or number(inner.inputs[1]) is not None
+        ):
+            return None
+        operation = np.divide if outer.flipped else np.multiply
+        return trial.new.Div(combine(operation, top, outer.constant), inner.inputs[1])
+    above = trial.above(trial.node.inputs[1], *_FACTORS)
+    top, below = number(trial.node.inputs[0]), None if above is None else _step(above)
+    if trial.node.operator != "Div" or top is None or below is None or top.dtype.kind != "f":
+        return None
+    operation = np.multiply if below.flipped else np.divide
+    return trial.new.Div(combine(operation, top, below.constant), below.x)
+
+
+def _of_negation(trial: Trial) -> Tensor | None:
+    """Multiply by, or divide by, the opposite number instead of negating first."""
+    step = _step(trial.node) if trial.opset >= 7 else None
+    inner = None if step is None else trial.above(step.x, "Neg")
+    return None if step is None or inner is None else _opposite(trial, step, inner.inputs[0])
+
+
+def _negated(trial: Trial) -> Tensor | None:
+    """Multiply by, or divide by, the opposite number instead of negating afterwards."""
+    inner = trial.above(trial.node.inputs[0], *_FACTORS) if trial.opset >= 7 else None
+    step = None if inner is None else _step(inner)
+    return None if step is None else _opposite(trial, step, step.x)
+
+
+def _opposite(trial: Trial, step: _Step, x: Tensor) -> Tensor | None:
+    if step.constant.dtype.kind != "f":
+        return None
+    operator = "Div" if step.flipped else "Mul"
+    return trial.new.node(operator, [x, np.negative(step.constant)], {})
+
+
 def _two(trial: Trial, operators: tuple[str, ...]) -> tuple[_Step, _Step] | None:
     """Return what the node above and the node itself do."""
     second = _step(trial.node) if trial.opset >= 7 else None
@@ -122,7 +170,8 @@ class MergeScalars(TrialPass):
     rules: ClassVar[Mapping[str, TrialRule]] = {
         "Add": _sum,
         "Sub": _sum,
-        "Mul": _product,
-        "Div": _product,
+        "Mul": _factor,
+        "Div": _factor,
+        "Neg": _negated,
         "MatMul": _scale,
     }

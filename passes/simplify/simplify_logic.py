@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from onnxslim.base import Effect
 from onnxslim.ir import Constant, Tensor
-from onnxslim.passes.simplify._trial import Trial, TrialPass, TrialRule
+from onnxslim.passes.simplify._trial import Results, Trial, TrialPass, TrialRule
 
 _OPPOSITE = {
     "Less": ("GreaterOrEqual", 12),
@@ -25,6 +25,10 @@ _OPPOSITE = {
     "GreaterOrEqual": ("Less", 7),
 }
 """The comparison that is false when this one is true, and from which opset on it is there."""
+
+
+_ORDERED = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)
+"""What onnxruntime compares in all versions."""
 
 
 def _operands(trial: Trial) -> list[Tensor]:
@@ -56,9 +60,38 @@ def _where(trial: Trial) -> Tensor | None:
         return x
     inner = trial.above(condition, "Not")
     if inner is None:
-        return None
+        return _decided(trial, condition, x, y)
     trial.even = trial.read_only_by(condition, "Where") and condition not in (x, y)
     return trial.new.like(trial.node, inner.inputs[0], y, x)
+
+
+def _decided(trial: Trial, condition: Tensor, x: Tensor, y: Tensor) -> Tensor | None:
+    """Choose once of what was chosen by the same condition before."""
+    outer = trial.facts.dims(trial.out)
+    for slot, operand in enumerate((x, y)):
+        inner = trial.above(operand, "Where")
+        if inner is None or inner.inputs[0] is not condition:
+            continue
+        taken = [condition, x, y]
+        taken[1 + slot] = inner.inputs[1 + slot]
+        shapes = [trial.facts.dims(tensor) for tensor in taken]
+        if outer is not None and outer in shapes:  # what is left still broadcasts to all of it
+            return trial.new.like(trial.node, *taken)
+    return None
+
+
+def _or(trial: Trial) -> Tensor | Results | None:
+    """Compare once: less or equal, greater or equal."""
+    if trial.opset < 12:
+        return _absorbed(True)(trial)
+    for a, b in (_operands(trial), _operands(trial)[::-1]):
+        strict, equal = trial.above(a, "Less", "Greater"), trial.above(b, "Equal")
+        if strict is None or equal is None:
+            continue
+        same = set(strict.inputs) == set(equal.inputs)
+        if same and trial.facts.elem_type(strict.inputs[0]) in _ORDERED:
+            return trial.new.node(f"{strict.operator}OrEqual", strict.inputs, {})
+    return _absorbed(True)(trial)
 
 
 def _equal(trial: Trial) -> Tensor | None:
@@ -101,6 +134,6 @@ class SimplifyLogic(TrialPass):
         "And": _absorbed(False),
         "Equal": _equal,
         "Not": _not,
-        "Or": _absorbed(True),
+        "Or": _or,
         "Where": _where,
     }

@@ -119,6 +119,35 @@ def test_hard_swish_of_something_else() -> None:
     assert_declines(before, COMPOSE)
 
 
+# Sigmoid ------------------------------------------------------------------------------------------
+
+OVER = "n = Neg(x) e = Exp(n) a = Add({}) "
+
+
+@pytest.mark.parametrize("kind", ["float", "float16", "double"])
+@pytest.mark.parametrize("tail", ["y = Div(one, a)", "y = Reciprocal(a)"])
+def test_sigmoid(tail: str, kind: str) -> None:
+    before = formula(OVER.format("one, e") + tail, 13, kind)
+    assert_rewrites(before, COMPOSE, ["Sigmoid"])
+
+
+@pytest.mark.parametrize("numerator", ["x", "two"])
+def test_a_product_with_sigmoid(numerator: str) -> None:
+    before = formula(OVER.format("e, one") + f"y = Div({numerator}, a)", 7)
+    assert_rewrites(before, COMPOSE, ["Sigmoid", "Mul"])
+
+
+def test_what_is_no_sigmoid() -> None:
+    assert_declines(formula(OVER.format("e, two") + "y = Div(one, a)"), COMPOSE)
+
+
+def test_a_sigmoid_with_a_constant_that_adds_dimensions() -> None:
+    before = holding(
+        formula(OVER.format("e, ones") + "y = Div(one, a)"), ones=np.ones((1, 1, 1), np.float32)
+    )
+    assert_declines(before, COMPOSE, "more elements")
+
+
 # Mish and Softsign --------------------------------------------------------------------------------
 
 MISH = "s = Softplus(x) t = Tanh(s) y = Mul(x, t)"

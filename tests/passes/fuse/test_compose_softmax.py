@@ -85,3 +85,44 @@ def test_a_sum_of_something_else() -> None:
         "m = ReduceMax<axes = [2]>(x) d = Sub(x, m) e = Exp(d) s = ReduceSum(d, last) y = Div(e, s)"
     )
     assert_declines(formula(body), COMPOSE)
+
+
+# LogSoftmax ---------------------------------------------------------------------------------------
+
+LOG = "e = Exp(d) s = ReduceSum(e, last) l = Log(s) y = Sub(d, l)"
+
+
+def test_log_softmax() -> None:
+    before = formula(f"m = ReduceMax<axes = [2]>(x) d = Sub(x, m) {LOG}")
+    after = assert_rewrites(before, COMPOSE, ["LogSoftmax"])
+    assert not next(after.nodes()).attrs
+
+
+def test_log_softmax_that_might_overflow() -> None:
+    before = formula(f"m = ReduceMax<axes = [1]>(x) d = Sub(x, m) {LOG}")
+    assert_declines(before, COMPOSE, "it might overflow")
+
+
+@pytest.mark.parametrize("kind", ["float", "float16", "double"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_log_softmax_by_its_normalizer(axis: int, kind: str) -> None:
+    body = f"l = ReduceLogSumExp<axes = [{axis}]>(x) y = Sub(x, l)"
+    assert_rewrites(formula(body, 13, f"{kind}[N, 4, 5]"), COMPOSE, ["LogSoftmax"])
+
+
+@pytest.mark.parametrize("axes", ["both", ""])
+def test_a_normalizer_of_several_dimensions(axes: str) -> None:
+    before = formula(
+        f"l = ReduceLogSumExp({', '.join(filter(None, ('x', axes)))}) y = Sub(x, l)", 18
+    )
+    assert_declines(before, COMPOSE, "it is not over one dimension")
+
+
+def test_log_softmax_when_it_flattened_its_input() -> None:
+    before = formula("l = ReduceLogSumExp<axes = [2]>(x) y = Sub(x, l)", 11)
+    assert_rewrites(before, COMPOSE, ["LogSoftmax"])
+
+
+def test_log_softmax_when_it_could_not_be_over_one_of_several_dimensions() -> None:
+    before = formula("l = ReduceLogSumExp<axes = [1]>(x) y = Sub(x, l)", 11)
+    assert_declines(before, COMPOSE, "needs opset 13")

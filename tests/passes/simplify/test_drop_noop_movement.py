@@ -681,3 +681,40 @@ def test_weights_in_bfloat16() -> None:
         w=np.array([1, -2], bfloat16),
     )
     assert_rewrites(before, DROP, ["Cast", "Add"])
+
+
+# Pooling ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opset", [7, 12, 22])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        "AveragePool<kernel_shape = [1, 1]>",
+        "MaxPool<kernel_shape = [1, 1], strides = [1, 1], pads = [0, 0, 0, 0]>",
+    ],
+)
+def test_pooling_of_single_elements(pool: str, opset: int) -> None:
+    drops(between(f"{pool}(a)", "float[N, 3, 4, 5]", opset=opset))
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        "AveragePool<kernel_shape = [1, 2]>",
+        "MaxPool<kernel_shape = [1, 1], strides = [2, 1]>",
+        "AveragePool<kernel_shape = [1, 1], pads = [0, 0, 0, 1], count_include_pad = 1>",
+    ],
+)
+def test_pooling_that_changes_something(pool: str) -> None:
+    assert_declines(between(f"{pool}(a)", "float[N, 3, 4, 5]", "float[N, 3, K, L]"), DROP)
+
+
+@pytest.mark.parametrize("pool", ["GlobalAveragePool", "GlobalMaxPool"])
+def test_pooling_of_a_single_element(pool: str) -> None:
+    drops(between(f"{pool}(a)", "float[N, 3, 1, 1]"))
+
+
+def test_pooling_of_the_whole_space() -> None:
+    before = between("GlobalAveragePool(a)", "float[N, 3, 1, 2]", "float[N, 3, 1, 1]")
+    assert_declines(before, DROP)

@@ -30,6 +30,14 @@ def formula(body: str, kind: str = "float", constants: str = "") -> Model:
         ("a = Mul(c, x) y = Div(a, d)", "Mul"),
         ("a = Div(x, c) y = Mul(a, d)", "Mul"),
         ("a = Div(x, c) y = Div(a, d)", "Div"),
+        ("a = Div(c, x) y = Mul(a, d)", "Div"),
+        ("a = Div(c, x) y = Div(a, d)", "Div"),
+        ("a = Mul(x, c) y = Div(d, a)", "Div"),
+        ("a = Div(x, c) y = Div(d, a)", "Div"),
+        ("a = Neg(x) y = Mul(d, a)", "Mul"),
+        ("a = Neg(x) y = Div(a, d)", "Div"),
+        ("a = Mul(x, c) y = Neg(a)", "Mul"),
+        ("a = Div(x, c) y = Neg(a)", "Div"),
     ],
 )
 def test_two_constants(body: str, operator: str) -> None:
@@ -53,9 +61,17 @@ def test_integers_wrap_around() -> None:
     assert_rewrites(formula(body, "int32", large), MERGE, ["Mul"])
 
 
-@pytest.mark.parametrize("body", ["a = Div(c, x) y = Mul(a, d)", "a = Mul(x, c) y = Div(d, a)"])
-def test_a_constant_that_is_divided(body: str) -> None:
-    assert_declines(formula(body), MERGE)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Div(c, x) y = Mul(a, d)",
+        "a = Mul(x, c) y = Div(d, a)",
+        "a = Div(x, c) y = Neg(a)",
+        "a = Neg(x) y = Mul(a, d)",
+    ],
+)
+def test_whole_numbers_that_are_divided_or_negated(body: str) -> None:
+    assert_declines(formula(body, "int32"), MERGE)
 
 
 def test_constants_of_different_shapes() -> None:

@@ -102,3 +102,42 @@ def test_what_equals_true(true: str) -> None:
 @pytest.mark.parametrize("other", ["bool t = {0}", "bool[1, 1] t = {1}"])
 def test_what_equals_something_else(other: str) -> None:
     assert_declines(model(f"g (bool[N] x) => (bool[] y) <{other}> {{ y = Equal(x, t) }}"), SIMPLIFY)
+
+
+@pytest.mark.parametrize("kind", ["float", "double", "int32", "int64"])
+@pytest.mark.parametrize("operator", ["Less", "Greater"])
+@pytest.mark.parametrize("equal", ["x, z", "z, x"])
+def test_two_comparisons(equal: str, operator: str, kind: str) -> None:
+    before = model(f"""g ({kind}[N] x, {kind}[N] z) => (bool[N] y) {{
+        a = {operator}(x, z) b = Equal({equal}) y = Or(b, a) }}""", 12)  # fmt: skip
+    assert_rewrites(before, SIMPLIFY, [f"{operator}OrEqual"])
+
+
+@pytest.mark.parametrize(
+    ("body", "opset"),
+    [
+        ("a = Less(x, z) b = Equal(x, x) y = Or(a, b)", 12),
+        ("a = Less(x, z) b = Equal(x, z) y = Or(a, b)", 11),
+        ("a = Less(x, z) b = Equal(x, z) y = Xor(a, b)", 12),
+    ],
+)
+def test_comparisons_of_others(body: str, opset: int) -> None:
+    before = model(f"g (float[N] x, float[N] z) => (bool[N] y) {{ {body} }}", opset)
+    assert_declines(before, SIMPLIFY)
+
+
+@pytest.mark.parametrize(
+    ("body", "taken"),
+    [("Where(c, x, z) b = Where(c, a, w)", "x w"), ("Where(c, x, z) b = Where(c, w, a)", "w z")],
+)
+def test_a_choice_that_was_made_before(body: str, taken: str) -> None:
+    before = model(f"""g (bool[3] c, float[3] x, float[3] z, float[3] w) => (float[3] y) {{
+        a = {body} y = Neg(b) }}""")
+    after = assert_rewrites(before, SIMPLIFY, ["Where", "Neg"])
+    assert [t.name for t in after.graph.nodes[0].inputs] == ["c", *taken.split()]
+
+
+def test_a_choice_that_gave_the_shape() -> None:
+    before = model("""g (bool c, float[1] x, float[3] z, float[1] w) => (float[3] y) {
+        a = Where(c, x, z) b = Where(c, a, w) y = Neg(b) }""")
+    assert_declines(before, SIMPLIFY)
