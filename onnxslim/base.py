@@ -71,6 +71,8 @@ class Context:
     run: Evaluate | None = None
     memory: Memory = field(default_factory=Memory)
     compare: Callable[[Model], float] | None = None
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None
+    """Is told how far long work is: what, and item *done* of *total* (0 where nobody knows)."""
     _facts: Facts | None = None
 
     def decline(self, node: Node, reason: str) -> None:

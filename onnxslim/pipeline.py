@@ -291,6 +291,7 @@ class _Run:
             run=runtime.evaluate,
             memory=self.memory,
             compare=self._distance,
+            progress=self.progress,
         )
         start = time.perf_counter()
         try:
