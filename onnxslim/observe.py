@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 
-from onnxslim.data import Calibration, Feed
-from onnxslim.errors import DataError, InputError
+from onnxslim.data import Calibration, Feed, input_specs
+from onnxslim.errors import InputError, PassError
 from onnxslim.ir import Array, Constant, Model, Node
-from onnxslim.runtime import Session
+from onnxslim.runtime import Session, lent
 
 BINS = 2048
 ROWS = 4096
@@ -113,8 +112,9 @@ def observe(
 ) -> dict[str, Observation]:
     """Observe *tensors* of the main graph, each by the channels of an axis or as a whole (None).
 
-    Raises DataError where the model makes values that are not finite, InputError for tensors that
-    the model does not compute, CannotRun where onnxruntime cannot run it.
+    Raises PassError where the model makes values that are not finite, InputError for tensors that
+    the model does not compute, DataError for data that do not fit, CannotRun where onnxruntime
+    cannot run it.
     """
     found = {
         name: Observation(axis, histogram=Histogram() if histograms else None)
@@ -124,7 +124,7 @@ def observe(
         for name, observation in found.items():
             array = np.asarray(values[name], np.float64)
             if not np.isfinite(array).all():
-                raise DataError(f"sample {number} makes {name!r} infinite or NaN")
+                raise PassError(f"sample {number} makes {name!r} infinite or NaN")
             observation.add(array)
     return found
 
@@ -143,8 +143,7 @@ def second_moments(
     counts = dict.fromkeys(nodes, 0)
     for values in _runs(model, data, list(dict.fromkeys(inputs.values())), progress):
         for node, name in inputs.items():
-            rows = layer_rows(node, np.asarray(values[name], np.float64))
-            rows = rows[:, :: max(1, math.ceil(rows.shape[1] / ROWS))]
+            rows = layer_rows(node, np.asarray(values[name], np.float64), ROWS)
             made = rows.transpose(0, 2, 1) @ rows
             sums[node] = made + sums[node] if node in sums else made
             counts[node] += rows.shape[1]
@@ -155,20 +154,28 @@ def _data_slot(node: Node) -> int:
     return 1 if isinstance(node.inputs[0], Constant) else 0
 
 
-def layer_rows(node: Node, values: Array) -> Array:
-    """Return what the outputs of a layer are sums over: (groups, rows, K)."""
+def layer_rows(node: Node, values: Array, limit: int | None = None) -> Array:
+    """Return what the outputs of a layer are sums over: (groups, rows, K).
+
+    Of more than *limit* rows, as many at even distances are returned.
+    """
     if node.operator == "Conv":
-        return _patches(node, values)
+        return _patches(node, values, limit)
+    slot = _data_slot(node)
     if node.operator == "Gemm":
-        rows = values.T if node.attr("transA", 0) else values
-    elif _data_slot(node):
-        rows = np.moveaxis(values, -2, -1)
+        turned = bool(node.attr("transB" if slot else "transA", 0)) != bool(slot)
     else:
-        rows = values
-    return rows.reshape(1, -1, rows.shape[-1])
+        turned = bool(slot) and values.ndim > 1
+    rows = np.moveaxis(values, -2, -1) if turned else values
+    rows = rows.reshape(1, -1, rows.shape[-1])
+    return rows[:, :: _step(rows.shape[1], limit)]
 
 
-def _patches(node: Node, values: Array) -> Array:
+def _step(count: int, limit: int | None) -> int:
+    return 1 if limit is None else max(1, math.ceil(count / limit))
+
+
+def _patches(node: Node, values: Array, limit: int | None) -> Array:
     """Unfold an image into the patches that the kernel sees, (groups, patches, K)."""
     weight = node.inputs[1]
     assert isinstance(weight, Constant)
@@ -187,9 +194,11 @@ def _patches(node: Node, values: Array) -> Array:
     places = windows.shape[2 : 2 + spatial]
     grouped = windows.reshape(batch, groups, channels // groups, *places, *kernel)
     order = (1, 0, *range(3, 3 + spatial), 2, *range(3 + spatial, 3 + 2 * spatial))
-    return grouped.transpose(order).reshape(
-        groups, batch * math.prod(places), channels // groups * math.prod(kernel)
-    )
+    patches = grouped.transpose(order)
+    count = batch * math.prod(places)
+    numbers = np.arange(0, count, _step(count, limit))
+    index: Any = (slice(None), *np.unravel_index(numbers, (batch, *places)))
+    return np.asarray(patches[index]).reshape(groups, len(numbers), -1)
 
 
 def _pads(
@@ -215,12 +224,15 @@ def _runs(
     model: Model, data: Calibration, names: Sequence[str], progress: Progress
 ) -> Iterator[Mapping[str, Array]]:
     """Yield the values of tensors *names* for every sample."""
+    skeleton = model.skeleton()
+    feeds = data.fitted(input_specs(skeleton))
     given = {tensor.name for tensor in model.graph.inputs}
     inner = [name for name in names if name not in given]
-    total = _count(data)
-    with _session(model, inner) as session:
-        for number, feed in enumerate(data):
-            progress("observing", number, total)
+    _show(skeleton, inner)
+    with lent(Model(skeleton, model.store)) as source:
+        session = Session(source, optimize=False)
+        for number, feed in enumerate(feeds):
+            progress("observing", number, feeds.count or 0)
             yield {**_of(feed, names), **_of(session.run(feed), inner)}
 
 
@@ -228,23 +240,13 @@ def _of(values: Mapping[str, Array], names: Iterable[str]) -> Feed:
     return {name: values[name] for name in names if name in values}
 
 
-def _count(data: Calibration) -> int:
-    try:
-        return len(data)
-    except TypeError:
-        return 0
-
-
-@contextmanager
-def _session(model: Model, names: Sequence[str]) -> Iterator[Session]:
-    """Open *model* with further tensors as outputs."""
-    proto = model.proto()
-    made = {name for node in proto.graph.node for name in node.output}
+def _show(skeleton: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Make further tensors outputs."""
+    made = {name for node in skeleton.graph.node for name in node.output}
     missing = [name for name in names if name not in made]
     if missing:
         raise InputError(f"the model computes no tensor called {missing[0]!r}")
-    present = {info.name for info in proto.graph.output}
-    proto.graph.output.extend(
+    present = {info.name for info in skeleton.graph.output}
+    skeleton.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in names if name not in present
     )
-    yield Session(proto.SerializeToString(), optimize=False)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from onnxslim import cost, runtime, shapes
 from onnxslim.base import Context, Effect, Memory, Pass
 from onnxslim.cost import Stats
 from onnxslim.data import Calibration
-from onnxslim.errors import BrokenModel, MissingData, OnnxslimError
+from onnxslim.errors import BrokenModel, DataError, MissingData, OnnxslimError
 from onnxslim.ir import Model, collect_young, no_collection
 from onnxslim.shapes import Facts
 from onnxslim.validate import Difference, Reference, check_structure
@@ -27,8 +24,7 @@ from onnxslim.validate import Difference, Reference, check_structure
 logger = logging.getLogger(__name__)
 
 Check = Literal["each", "end", "off"]
-_IN_MEMORY = 1 << 26
-"""Models of fewer bytes are handed to onnxruntime as bytes, larger ones as files."""
+MADE_UP = "calibrated on made-up data: expect a loss of accuracy"
 
 
 class Progress(Protocol):
@@ -128,34 +124,12 @@ def _version(name: str) -> str:
 
 
 @contextmanager
-def _source(model: Model) -> Iterator[runtime.Source]:
-    """Lend the model to onnxruntime: as bytes, or as a temporary file where it is large."""
-    content = model.small_bytes(_IN_MEMORY)
-    if content is not None:
-        yield content
-        return
-    with tempfile.TemporaryDirectory(prefix="onnxslim-", dir=_same_disk(model)) as folder:
-        path = model.lend(Path(folder))
-        model.store.forget_pages()
-        yield path
-
-
-def _same_disk(model: Model) -> Path | None:
-    """Choose where temporary files can link to the model's weights; None is the usual place."""
-    usual = Path(tempfile.gettempdir())
-    for path, _ in model.store.files:
-        if path.stat().st_dev != usual.stat().st_dev and os.access(path.parent, os.W_OK):
-            return path.parent
-    return None
-
-
-@contextmanager
 def _original(model: Model) -> Iterator[runtime.Source]:
     """Lend the original: its own file where it has one."""
     if model.path is not None and model.pristine:
         yield model.path
         return
-    with _source(model) as source:
+    with runtime.lent(model) as source:
         yield source
 
 
@@ -221,6 +195,7 @@ class _Run:
             else:
                 result = self._unchecked(source, current)
             result, after, validation = self._finished(result, source, before)
+        self._warn_of_made_up_data()
         steps = tuple(tally.step() for tally in self.done)
         seconds = time.perf_counter() - start
         return result, Report(
@@ -300,6 +275,8 @@ class _Run:
                 self.memory.forget()
                 model.compact()
                 model.sort()
+        except DataError:
+            raise  # wherever a pass meets it, what the user gave cannot be used
         except OnnxslimError as error:
             raise _Guilty(f"{step.name}: {error}") from error
         except Exception as error:
@@ -326,11 +303,18 @@ class _Run:
         self.asked = True
         return self._infer(model)
 
+    def _warn_of_made_up_data(self) -> None:
+        if self.data is None or not self.data.synthetic:
+            return
+        for tally in self.done:
+            if tally.kind.effect is Effect.LOSSY and tally.calibrated and tally.changes:
+                self.warnings.append(f"{tally.kind.name}: {MADE_UP}")
+
     # Checking results
 
     def _distance(self, model: Model) -> float:
         """Compare for a pass that judges by the outputs."""
-        with _original(self.model) as source, _source(model) as content:
+        with _original(self.model) as source, runtime.lent(model) as content:
             reference = self._reference(source)
             if reference.reason is not None:
                 raise MissingData(f"nothing to compare with: {reference.reason}")
@@ -368,7 +352,7 @@ class _Run:
         return self._finished(self._checked(source, self._copy()), source, before)
 
     def _accept(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
-        with _source(candidate) as content:
+        with runtime.lent(candidate) as content:
             check_structure(self.model, candidate, content)
             reference = self._reference(source)
             if reference.reason is None:
@@ -376,7 +360,7 @@ class _Run:
 
     def _compare(self, result: Model, source: runtime.Source) -> Validation:
         self.progress("validating", 0, 0)
-        with _source(result) as content:
+        with runtime.lent(result) as content:
             check_structure(self.model, result, content)
             reference = self._reference(source)
             if reference.reason is not None:
@@ -417,6 +401,8 @@ class _Tally:
     def __init__(self, kind: Pass) -> None:
         self.kind = kind
         self.changes, self.seconds = 0, 0.0
+        self.calibrated = False
+        """Whether it looked at the calibration data."""
         self.skipped: str | None = None
         self.declined: Counter[str] = Counter()
         self.places: list[tuple[str, str]] = []
@@ -426,6 +412,7 @@ class _Tally:
         """Count a round; what was declined is what the last one declined."""
         self.changes += changes
         self.seconds += seconds
+        self.calibrated |= context.calibrated
         self.declined, self.places = context.declined, context.places
 
     def take_back(self, changes: int) -> None:
