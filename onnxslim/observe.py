@@ -232,12 +232,16 @@ def _runs(
     with lent(Model(skeleton, model.store)) as source:
         session = Session(source, optimize=False)
         for number, feed in enumerate(feeds):
-            progress("observing", number, feeds.count or 0)
+            progress("observing", number, _count(data))
             yield {**_of(feed, names), **_of(session.run(feed), inner)}
 
 
 def _of(values: Mapping[str, Array], names: Iterable[str]) -> Feed:
     return {name: values[name] for name in names if name in values}
+
+
+def _count(data: Calibration) -> int:
+    return data.count or 0
 
 
 def _show(skeleton: onnx.ModelProto, names: Sequence[str]) -> None:
