@@ -18,6 +18,7 @@ from onnxslim.cost import Stats
 from onnxslim.data import Calibration
 from onnxslim.errors import BrokenModel, DataError, MissingData, OnnxslimError
 from onnxslim.ir import Model, collect_young, no_collection
+from onnxslim.runtime import lent as _source
 from onnxslim.shapes import Facts
 from onnxslim.validate import Difference, Reference, check_structure
 
@@ -129,7 +130,7 @@ def _original(model: Model) -> Iterator[runtime.Source]:
     if model.path is not None and model.pristine:
         yield model.path
         return
-    with runtime.lent(model) as source:
+    with _source(model) as source:
         yield source
 
 
@@ -314,7 +315,7 @@ class _Run:
 
     def _distance(self, model: Model) -> float:
         """Compare for a pass that judges by the outputs."""
-        with _original(self.model) as source, runtime.lent(model) as content:
+        with _original(self.model) as source, _source(model) as content:
             reference = self._reference(source)
             if reference.reason is not None:
                 raise MissingData(f"nothing to compare with: {reference.reason}")
@@ -352,7 +353,7 @@ class _Run:
         return self._finished(self._checked(source, self._copy()), source, before)
 
     def _accept(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
-        with runtime.lent(candidate) as content:
+        with _source(candidate) as content:
             check_structure(self.model, candidate, content)
             reference = self._reference(source)
             if reference.reason is None:
@@ -360,7 +361,7 @@ class _Run:
 
     def _compare(self, result: Model, source: runtime.Source) -> Validation:
         self.progress("validating", 0, 0)
-        with runtime.lent(result) as content:
+        with _source(result) as content:
             check_structure(self.model, result, content)
             reference = self._reference(source)
             if reference.reason is not None:
