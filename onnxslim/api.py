@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,28 @@ import onnx
 
 from onnxslim import cost, dropin, shapes, versions
 from onnxslim.base import Effect, Pass
-from onnxslim.data import Calibration, Feed, input_specs
+from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs, requested
 from onnxslim.edits import convert_floats, cut
-from onnxslim.errors import BrokenModel, InputError, OutputError, PassError
+from onnxslim.errors import BrokenModel, CannotRun, InputError, OutputError, PassError
 from onnxslim.ir import Model, fix_input_shapes, replace_file
-from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, _source, silent
+from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, silent
 from onnxslim.registry import parse
-from onnxslim.runtime import limits
-from onnxslim.validate import Reference
+from onnxslim.runtime import Session, lent, limits
+from onnxslim.validate import Reference, bounded
 
 Source = str | os.PathLike[str] | onnx.ModelProto | Model
 """A path, a ModelProto (left untouched), or a Model (left untouched)."""
-Data = str | os.PathLike[str] | Calibration | Iterable[Feed] | Sequence[str]
-"""A file or folder, feeds, or texts such as ``"x:1,3,224,224"`` and ``"x:values.npy"``."""
+Data = (
+    str
+    | os.PathLike[str]
+    | Calibration
+    | Iterable[Any]
+    | Callable[[], Iterable[Any]]
+    | Sequence[str]
+)
+"""A file or folder, ``"module:function"``, ``"random:32"``, feeds, a function that returns feeds
+(dicts of arrays by input name, arrays for a single input), or texts such as ``"x:1,3,224,224"`` and
+``"x:values.npy"``; docs/data.md."""
 Shapes = Mapping[str, Sequence[int]] | Sequence[str]
 """Shapes of inputs: by name, or as texts such as ``"x:1,3,224,224"``."""
 
@@ -55,6 +64,7 @@ def run(
     passes: str | Sequence[Pass] = "lossless",
     *,
     data: Data | None = None,
+    images: Mapping[str, Any] | None = None,
     input_shapes: Shapes | None = None,
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
@@ -75,6 +85,7 @@ def run(
     with the model that was changed so; how far *dtype* moves the original is a warning of its own.
     *target_opset* converts the model first, and the result is compared with what it was before;
     *contrib* adds the recipe of that name, whose operators only onnxruntime knows.
+    *images* says how images in *data* become arrays: ``{"mean": 0.5, "std": 0.5}`` (docs/data.md).
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
     """
@@ -95,9 +106,9 @@ def run(
         if changed:
             loaded = converted
         if changed and check != "off":
-            feeds = None if data is None else _calibration(data, original, seed)
+            feeds = None if data is None else _calibration(data, original, images, seed)
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
-    feeds = None if data is None else _calibration(data, loaded, seed)
+    feeds = None if data is None else _calibration(data, loaded, images, seed)
     result, report = Pipeline(steps, check=check, seed=seed)(loaded, feeds, progress)
     if target_opset is not None and result.opset != target_opset:
         reason = str(report.steps[0].skipped).removeprefix("left out on this model: ")
@@ -243,7 +254,7 @@ def _moved(original: Model, dtype: str, feeds: Calibration | None, seed: int) ->
     converted = original.copy()
     try:
         convert_floats(converted, dtype, keep_io_types=True)  # type: ignore[arg-type]
-        with _original(original) as before, _source(converted) as after:
+        with _original(original) as before, lent(converted) as after:
             reference = Reference(before, original, feeds, seed)
             if reference.reason is not None:
                 return f"not compared with the original: {reference.reason}"
@@ -257,7 +268,8 @@ def _moved(original: Model, dtype: str, feeds: Calibration | None, seed: int) ->
 
 def _repeatable(data: Any) -> Any:
     """Return *data* in a form that can be read twice."""
-    return data if isinstance(data, (Calibration, list, tuple)) else list(data)
+    kept = isinstance(data, (Calibration, list, tuple)) or callable(data)
+    return data if kept else list(data)
 
 
 def _load(model: Source) -> Model:
@@ -270,15 +282,44 @@ def _load(model: Source) -> Model:
     return Model.load(model)
 
 
-def _calibration(data: Data, model: Model, seed: int) -> Calibration:
+def _calibration(
+    data: Data, model: Model, images: Mapping[str, Any] | None, seed: int
+) -> Calibration:
     if isinstance(data, Calibration):
         return data
     specs = input_specs(model.skeleton())
     if isinstance(data, (str, os.PathLike)):
-        return Calibration.load(Path(data), specs)
+        if isinstance(data, str) and requested(data) is not None:
+            specs = _runnable(specs, model, seed)
+        return Calibration.load(data, specs, images, seed)
+    if images:
+        raise InputError("options of images go with a folder of images")
     if isinstance(data, (list, tuple)) and data and all(isinstance(text, str) for text in data):
         return dropin.feeds(data, specs, seed)
-    return Calibration.of(data)  # type: ignore[arg-type]
+    return Calibration.of(data, specs)
+
+
+def _runnable(specs: Sequence[InputSpec], model: Model, seed: int) -> list[InputSpec]:
+    """Return *specs* with sizes on which the model runs and integers that index in range."""
+    within = bounded(specs, model)
+    try:
+        with _original(model) as source:
+            session = Session(source, optimize=False)
+            feed = next(feed for feed in generate(within, seed) if _runs(session, feed))
+    except (CannotRun, StopIteration):
+        return within
+    return [
+        replace(spec, shape=feed[spec.name].shape) if spec.kind == "tensor" else spec
+        for spec in within
+    ]
+
+
+def _runs(session: Session, feed: Feed) -> bool:
+    try:
+        session.run(feed)
+    except CannotRun:
+        return False
+    return True
 
 
 def must_be_writable(path: Path) -> None:

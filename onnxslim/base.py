@@ -71,6 +71,10 @@ class Context:
     run: Evaluate | None = None
     memory: Memory = field(default_factory=Memory)
     compare: Callable[[Model], float] | None = None
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None
+    """Is told how far long work is: what, and item *done* of *total* (0 where nobody knows)."""
+    calibrated: bool = False
+    """Whether the pass asked for the calibration data."""
     _facts: Facts | None = None
 
     def decline(self, node: Node, reason: str) -> None:
@@ -130,6 +134,7 @@ class Context:
         """Return the calibration data; raises MissingData where none was given."""
         if self.data is None:
             raise MissingData("this pass needs calibration data; give it with -c FILE")
+        self.calibrated = True
         return self.data
 
 

@@ -5,30 +5,27 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from onnxslim import cost, runtime, shapes
 from onnxslim.base import Context, Effect, Memory, Pass
 from onnxslim.cost import Stats
 from onnxslim.data import Calibration
-from onnxslim.errors import BrokenModel, MissingData, OnnxslimError
+from onnxslim.errors import BrokenModel, DataError, MissingData, OnnxslimError
 from onnxslim.ir import Model, collect_young, no_collection
+from onnxslim.runtime import lent as _source
 from onnxslim.shapes import Facts
 from onnxslim.validate import Difference, Reference, check_structure
 
 logger = logging.getLogger(__name__)
 
 Check = Literal["each", "end", "off"]
-_IN_MEMORY = 1 << 26
-"""Models of fewer bytes are handed to onnxruntime as bytes, larger ones as files."""
+MADE_UP = "calibrated on made-up data: expect a loss of accuracy"
 
 
 class Progress(Protocol):
@@ -128,28 +125,6 @@ def _version(name: str) -> str:
 
 
 @contextmanager
-def _source(model: Model) -> Iterator[runtime.Source]:
-    """Lend the model to onnxruntime: as bytes, or as a temporary file where it is large."""
-    content = model.small_bytes(_IN_MEMORY)
-    if content is not None:
-        yield content
-        return
-    with tempfile.TemporaryDirectory(prefix="onnxslim-", dir=_same_disk(model)) as folder:
-        path = model.lend(Path(folder))
-        model.store.forget_pages()
-        yield path
-
-
-def _same_disk(model: Model) -> Path | None:
-    """Choose where temporary files can link to the model's weights; None is the usual place."""
-    usual = Path(tempfile.gettempdir())
-    for path, _ in model.store.files:
-        if path.stat().st_dev != usual.stat().st_dev and os.access(path.parent, os.W_OK):
-            return path.parent
-    return None
-
-
-@contextmanager
 def _original(model: Model) -> Iterator[runtime.Source]:
     """Lend the original: its own file where it has one."""
     if model.path is not None and model.pristine:
@@ -221,6 +196,7 @@ class _Run:
             else:
                 result = self._unchecked(source, current)
             result, after, validation = self._finished(result, source, before)
+        self._warn_of_made_up_data()
         steps = tuple(tally.step() for tally in self.done)
         seconds = time.perf_counter() - start
         return result, Report(
@@ -291,6 +267,7 @@ class _Run:
             run=runtime.evaluate,
             memory=self.memory,
             compare=self._distance,
+            progress=self.progress,
         )
         start = time.perf_counter()
         try:
@@ -299,6 +276,8 @@ class _Run:
                 self.memory.forget()
                 model.compact()
                 model.sort()
+        except DataError:
+            raise  # wherever a pass meets it, what the user gave cannot be used
         except OnnxslimError as error:
             raise _Guilty(f"{step.name}: {error}") from error
         except Exception as error:
@@ -324,6 +303,13 @@ class _Run:
         """Infer for a pass, which makes the facts those of the round."""
         self.asked = True
         return self._infer(model)
+
+    def _warn_of_made_up_data(self) -> None:
+        if self.data is None or not self.data.synthetic:
+            return
+        for tally in self.done:
+            if tally.kind.effect is Effect.LOSSY and tally.calibrated and tally.changes:
+                self.warnings.append(f"{tally.kind.name}: {MADE_UP}")
 
     # Checking results
 
@@ -416,6 +402,8 @@ class _Tally:
     def __init__(self, kind: Pass) -> None:
         self.kind = kind
         self.changes, self.seconds = 0, 0.0
+        self.calibrated = False
+        """Whether it looked at the calibration data."""
         self.skipped: str | None = None
         self.declined: Counter[str] = Counter()
         self.places: list[tuple[str, str]] = []
@@ -425,6 +413,7 @@ class _Tally:
         """Count a round; what was declined is what the last one declined."""
         self.changes += changes
         self.seconds += seconds
+        self.calibrated |= context.calibrated
         self.declined, self.places = context.declined, context.places
 
     def take_back(self, changes: int) -> None:

@@ -9,8 +9,11 @@ import ctypes
 import functools
 import itertools
 import math
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +39,8 @@ Source = bytes | Path
 """A serialised model, or the path of its file (needed beyond 2 GiB)."""
 
 _T = TypeVar("_T")
+_IN_MEMORY = 1 << 26
+"""Models of fewer bytes are handed to onnxruntime as bytes, larger ones as files."""
 _LARGE = 1 << 28
 """From this many bytes on, sessions save memory rather than time."""
 
@@ -46,6 +51,28 @@ _NOT_NATIVE = {
     for name, number in TensorProto.DataType.items()
     if name.startswith(_NARROW)
 }
+
+
+@contextmanager
+def lent(model: Model) -> Iterator[Source]:
+    """Lend the model to onnxruntime: as bytes, or as a temporary file where it is large."""
+    content = model.small_bytes(_IN_MEMORY)
+    if content is not None:
+        yield content
+        return
+    with tempfile.TemporaryDirectory(prefix="onnxslim-", dir=_same_disk(model)) as folder:
+        path = model.lend(Path(folder))
+        model.store.forget_pages()
+        yield path
+
+
+def _same_disk(model: Model) -> Path | None:
+    """Choose where temporary files can link to the model's weights; None is the usual place."""
+    usual = Path(tempfile.gettempdir())
+    for path, _ in model.store.files:
+        if path.stat().st_dev != usual.stat().st_dev and os.access(path.parent, os.W_OK):
+            return path.parent
+    return None
 
 
 class Session:

@@ -329,7 +329,7 @@ class Reference:
             return
         specs = input_specs(model.skeleton())
         if data is None:
-            self._run_made(session, _bounded(specs, model), seed)
+            self._run_made(session, bounded(specs, model), seed)
         else:
             feeds = itertools.islice(data.fitted(specs), _USER_FEEDS)
             self._cases = list(self._run(session, feeds))
@@ -717,7 +717,8 @@ def _offset(node: Node, tensor: Tensor) -> int:
     return int(value.max()) if node.operator == "Add" else -int(value.min())
 
 
-def _bounded(specs: Sequence[InputSpec], model: Model) -> list[InputSpec]:
+def bounded(specs: Sequence[InputSpec], model: Model) -> list[InputSpec]:
+    """Return *specs* with the ranges of integers that *model* indexes with."""
     bounds = index_bounds(model)
     free = (None, None)
     return [

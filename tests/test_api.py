@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +13,9 @@ import pytest
 
 import onnxslim
 from kit import model
-from onnxslim.errors import SpecError
+from onnxslim import Context, Effect, Model, Pass
+from onnxslim.api import Data
+from onnxslim.errors import InputError, SpecError
 
 TEXT = "main (float[N] x) => (float[N] y) { i = Identity(x) y = Relu(i) }"
 
@@ -39,6 +44,56 @@ def test_an_unchanged_file_is_copied_byte_by_byte(tmp_path: Path) -> None:
 def test_feeds_from_python() -> None:
     outcome = onnxslim.run(model(TEXT), data=[{"x": np.ones(3, np.float32)}] * 2)
     assert outcome.report.validation.feeds == 2
+
+
+def test_data_may_be_a_function_of_arrays() -> None:
+    def arrays() -> Iterator[np.ndarray[Any, Any]]:
+        yield from np.ones((3, 4))
+
+    outcome = onnxslim.run(model(TEXT), data=arrays)
+    assert outcome.report.validation.feeds == 3
+
+
+def test_a_function_gives_data_before_and_after_a_change_of_type() -> None:
+    outcome = onnxslim.run(model(TEXT), data=lambda: iter([np.ones(3, np.float32)]), dtype="fp16")
+    assert any("1 feeds" in warning for warning in outcome.report.warnings)
+
+
+EMBEDDED = """main (int64[N, M] x) => (float[N, M, 2] y)
+<float[7, 2] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}, int64[3] s = {0, 5, 2}>
+{ g = Gather(w, x) i = Identity(g) y = Reshape(i, s) }"""
+
+
+def seen_by_a_pass(data: Data) -> list[Any]:
+    seen = list[Any]()
+
+    @dataclass(frozen=True)
+    class Look(Pass):
+        """Look at the data."""
+
+        name = "look"
+        effect = Effect.EXACT
+
+        def apply(self, model: Model, context: Context) -> int:
+            seen.extend(feed["x"] for feed in context.calibration())
+            return 0
+
+    onnxslim.run(model(EMBEDDED), (Look(),), data=data)
+    return seen
+
+
+def test_made_up_data_are_what_the_model_can_run() -> None:
+    seen = np.array(seen_by_a_pass("random:9"))
+    assert (len(seen), seen.shape[2], int(seen.min()), int(seen.max())) == (9, 5, 0, 6)
+
+
+def test_passes_get_data_in_the_types_of_the_model() -> None:
+    assert seen_by_a_pass([np.zeros((1, 5), np.int8)])[0].dtype == np.int64
+
+
+def test_options_of_images_need_a_folder() -> None:
+    with pytest.raises(InputError, match="options of images go with a folder of images"):
+        onnxslim.run(model(TEXT), data=[np.ones(3)], images={"mean": 1})
 
 
 def test_passes_may_be_objects() -> None:

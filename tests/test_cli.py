@@ -73,6 +73,8 @@ def bad_inputs(folder: Path, good: Path) -> dict[str, list[str]]:
     (folder / "cut.onnx").write_bytes(good.read_bytes()[:-9])
     np.savez(folder / "rank.npz", x=np.ones((2, 3, 4, 5), np.float32))
     np.savez(folder / "width.npz", x=np.ones((2, 7), np.float32))
+    (folder / "images").mkdir()
+    (folder / "images" / "a.png").write_bytes(b"")
     np.savez(folder / "unknown.npz", z=np.ones((2, 4), np.float32))
     return {
         "missing file": [str(folder / "missing.onnx")],
@@ -87,6 +89,10 @@ def bad_inputs(folder: Path, good: Path) -> dict[str, list[str]]:
         "data of another rank": [str(good), "-c", str(folder / "rank.npz")],
         "data of another width": [str(good), "-c", str(folder / "width.npz")],
         "data for an unknown input": [str(good), "-c", str(folder / "unknown.npz")],
+        "module that is not there": [str(good), "-c", "no_such_module_here:feeds"],
+        "options of images for arrays": [str(good), "-c", str(folder / "rank.npz"), "--mean", "1"],
+        "options of images without data": [str(good), "--crop", "2"],
+        "images for a matrix": [str(good), "-c", str(folder / "images")],
         "missing data": [str(good), "-c", str(folder / "missing.npz")],
         "unknown input shape": [str(good), "--input-shapes", "q:1,4"],
         "contradicting input shape": [str(good), "--input-shapes", "x:1,5"],
@@ -105,7 +111,8 @@ BAD = [
     *("missing file", "empty file", "text file", "truncated model", "directory", "unknown pass"),
     *("unknown option of a pass", "value of the wrong type", "unknown option"),
     *("data of another rank", "data of another width", "data for an unknown input"),
-    *("missing data", "unknown input shape", "contradicting input shape"),
+    *("module that is not there", "options of images for arrays", "options of images without data"),
+    *("images for a matrix", "missing data", "unknown input shape", "contradicting input shape"),
     *("unreadable input shape", "unknown pass to leave out", "unknown pattern to leave out"),
     *("inputs to check given twice", "nodes to disk without inspecting"),
     "inspecting with an output",
@@ -269,6 +276,17 @@ def test_what_is_compared_on_may_be_given_by_shape(
     asked = ["--model-check", "--model-check-inputs", "x:3,4", "--report", str(report)]
     assert main([str(source), str(target), "-q", *asked]) == 0
     assert json.loads(report.read_text())["validation"]["passed"] is True
+
+
+def test_what_is_compared_on_may_be_images(tmp_path: Path, target: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (9, 7)).save(tmp_path / "a.png")
+    source = tmp_path / "image.onnx"
+    text = "main (float[N, 3, 5, 5] x) => (float[N, 3, 5, 5] y) { i = Identity(x) y = Abs(i) }"
+    model(text).save(source)
+    data = ["-c", str(tmp_path), "--resize", "6", "--mean", "0.5", "--color", "bgr"]
+    assert main([str(source), str(target), "-q", *data, "--report", str(tmp_path / "r.json")]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["validation"]["feeds"] == 1
 
 
 def test_the_size_threshold_limits_folding(tmp_path: Path, target: Path) -> None:

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from kit import model, operators
 from onnxslim import Calibration, Context, Effect, Model, Pass, Pipeline, opset_at_least, shapes
-from onnxslim.errors import MissingData, ModelError, PassError
+from onnxslim.data import InputSpec
+from onnxslim.errors import DataError, MissingData, ModelError, PassError
 from onnxslim.ir import Node, Variable
 from onnxslim.passes.simplify.drop_identity import DropIdentity
 from onnxslim.pipeline import Check
@@ -340,6 +342,43 @@ def test_a_pass_gets_the_data() -> None:
     data = Calibration.of([{"x": np.ones((2, 3), np.float32)}])
     Pipeline((Reader(),))(chain(), data)
     assert seen == [data]
+
+
+@dataclass(frozen=True)
+class Guess(Pass):
+    """Change the model a little, having looked at the data or not."""
+
+    name = "guess"
+    effect = Effect.LOSSY
+    looks: bool = True
+
+    def apply(self, model: Model, context: Context) -> int:
+        if self.looks:
+            list(context.calibration())
+        return DropIdentity().apply(model, context)
+
+
+@pytest.mark.parametrize(
+    ("looks", "made_up", "warned"),
+    [
+        (True, True, True),
+        (True, False, False),
+        (False, True, False),
+    ],
+)
+def test_a_lossy_pass_warns_of_made_up_data(looks: bool, made_up: bool, warned: bool) -> None:
+    feeds = [{"x": np.ones((2, 3), np.float32)}]
+    data = Calibration(lambda: feeds, synthetic=made_up)
+    _, report = Pipeline((Guess(looks),))(chain(), data)
+    warning = "guess: calibrated on made-up data: expect a loss of accuracy"
+    assert report.warnings == ((warning,) if warned else ())
+
+
+def test_data_that_do_not_fit_are_the_users_matter() -> None:
+    feeds = [{"x": np.full((2, 3), v, np.float32)} for v in (*[1.0] * 20, np.nan)]
+    data = Calibration.of(feeds, [InputSpec("x", TensorProto.FLOAT, ("N", 3))])
+    with pytest.raises(DataError, match="sample 20: input 'x' holds NaN"):
+        Pipeline((Guess(),))(chain(), data)
 
 
 def test_data_are_what_the_result_is_compared_on() -> None:

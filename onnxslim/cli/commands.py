@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +54,23 @@ def _repeated(args: list[str]) -> Iterator[str]:
         yield word
 
 
+_IMAGES = {
+    "color": ("rgb|bgr|gray", "Channels of images in -c, in the model's order."),
+    "resize": ("PIXELS|H,W", "Length of their shorter side, or both."),
+    "crop": ("PIXELS|H,W", "Keep this much of the middle."),
+    "scale": ("X", "Multiply bytes by this; 1/255 if not given."),
+    "mean": ("X|X,X,X", "Subtract this then."),
+    "std": ("X|X,X,X", "Divide by this then."),
+    "layout": ("nchw|nhwc", "Order of the axes, where the input's shape does not tell."),
+}
+
+
+def _image_options(command: Callable[..., int]) -> Callable[..., int]:
+    for name, (metavar, text) in reversed(_IMAGES.items()):
+        command = click.option(f"--{name}", metavar=metavar, help=text)(command)
+    return command
+
+
 @click.command(
     cls=_Lists,
     context_settings=_CONTEXT,
@@ -75,10 +92,11 @@ def _repeated(args: list[str]) -> Iterator[str]:
 @click.option(
     "-c",
     "--data",
-    type=click.Path(path_type=Path),
-    metavar="FILE|DIR",
-    help="Inputs to work and compare on: .npz, .npy, or a folder of test_data_set_*.",
+    metavar="SOURCE",
+    help="Inputs to work and compare on: .npz, .npy, a folder of test_data_set_* or of images, a "
+    ".toml file that says so, module:function, or random:32 (made up).",
 )
+@_image_options
 @click.option(
     "--input-shapes",
     multiple=True,
@@ -151,7 +169,7 @@ def slim(
     others: tuple[Path, ...],
     output: Path | None,
     passes: str,
-    data: Path | None,
+    data: str | None,
     input_shapes: tuple[str, ...],
     report: Path | None,
     check: str,
@@ -174,6 +192,7 @@ def slim(
     no_shape_infer: bool,
     quiet: bool,
     verbose: int,
+    **images: str | None,
 ) -> int:
     """Write a smaller, faster ONNX model that computes the same as IN to OUT.
 
@@ -190,6 +209,8 @@ def slim(
         raise click.UsageError("-c and --model-check-inputs are the same; give one")
     if others:
         raise click.UsageError(f"{others[0]} is one file too many; write: onnxslim IN -o OUT")
+    if data is None and any(images.values()):
+        raise click.UsageError("how images are read goes with -c")
     destination = _destination(target, output, dry_run)
     _log(quiet, verbose)
     from onnxslim import api, dropin
@@ -205,6 +226,7 @@ def slim(
             model,
             passes,
             data=model_check_inputs or data,
+            images={name: value for name, value in images.items() if value is not None},
             input_shapes=input_shapes,
             inputs=_names(inputs),
             outputs=_names(outputs),

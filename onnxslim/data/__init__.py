@@ -1,0 +1,24 @@
+"""Feeds: what a model is run on, from files, from Python, or made up.
+
+Calibration data streams: a feed is read when it is asked for and forgotten after it, so that a
+thousand samples take no more memory than one.
+"""
+
+from onnxslim.data.calibration import Calibration
+from onnxslim.data.checks import check
+from onnxslim.data.generated import generate, requested
+from onnxslim.data.preprocessing import Preprocessing
+from onnxslim.data.specs import Array, Dim, Feed, InputSpec, input_specs
+
+__all__ = [
+    "Array",
+    "Calibration",
+    "Dim",
+    "Feed",
+    "InputSpec",
+    "Preprocessing",
+    "check",
+    "generate",
+    "input_specs",
+    "requested",
+]

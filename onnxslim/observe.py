@@ -1,0 +1,256 @@
+"""What flows through a model: one streaming sweep over calibration data.
+
+`observe` collects ranges, moments and histograms of tensors; `second_moments` the Gram matrices of
+what layers multiply by their weights, for a convolution of the patches that its kernel sees. Both
+run the model without onnxruntime's optimizations and keep nothing of a sample but sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+
+from onnxslim.data import Calibration, Feed, input_specs
+from onnxslim.errors import InputError, PassError
+from onnxslim.ir import Array, Constant, Model, Node
+from onnxslim.runtime import Session, lent
+
+BINS = 2048
+ROWS = 4096
+"""Patches and rows of one sample that go into a Gram matrix; of more, as many at even distances."""
+
+
+class Progress(Protocol):
+    """Is told how far a sweep is."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """*what* has done *done* of *total* samples; 0 where nobody knows how many there are."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+@dataclass
+class Histogram:
+    """Counts in `BINS` bins of equal width over [-limit, limit]; the range doubles as needed."""
+
+    limit: float = 0.0
+    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    @property
+    def edges(self) -> Array:
+        """The bounds of the bins, one more than there are bins."""
+        return np.linspace(-self.limit, self.limit, BINS + 1)
+
+    def add(self, values: Array) -> None:
+        """Count *values*, all finite."""
+        largest = float(np.abs(values).max(initial=0.0))
+        if self.limit == 0.0:
+            self.limit = 2.0 ** math.ceil(math.log2(largest)) if largest else 0.0
+        while largest > self.limit > 0.0:
+            inner = self.counts.reshape(-1, 2).sum(1)
+            self.counts = np.pad(inner, BINS // 4)
+            self.limit *= 2
+        if self.limit == 0.0:
+            self.counts[BINS // 2] += values.size
+        else:
+            self.counts += np.histogram(values, BINS, (-self.limit, self.limit))[0]
+
+
+@dataclass
+class Observation:
+    """What was seen of one tensor, by channel where an axis was asked for."""
+
+    axis: int | None = None
+    minimum: Array = field(default_factory=lambda: np.full((), np.inf))
+    maximum: Array = field(default_factory=lambda: np.full((), -np.inf))
+    count: int = 0
+    """Elements seen, of each channel."""
+    total: Array = field(default_factory=lambda: np.zeros(()))
+    squares: Array = field(default_factory=lambda: np.zeros(()))
+    histogram: Histogram | None = None
+
+    @property
+    def mean(self) -> Array:
+        """Mean values."""
+        return np.asarray(self.total / max(1, self.count))
+
+    @property
+    def variance(self) -> Array:
+        """Population variances."""
+        return np.asarray(np.maximum(self.squares / max(1, self.count) - self.mean**2, 0.0))
+
+    def add(self, values: Array) -> None:
+        """Take in the values of one sample."""
+        values = np.asarray(values, np.float64)
+        if not values.size:
+            return
+        axes = None
+        if self.axis is not None:
+            axes = tuple(a for a in range(values.ndim) if a != self.axis % values.ndim)
+        self.minimum = np.minimum(self.minimum, values.min(axes))
+        self.maximum = np.maximum(self.maximum, values.max(axes))
+        self.total = self.total + values.sum(axes)
+        self.squares = self.squares + (values**2).sum(axes)
+        self.count += values.size // max(1, self.minimum.size)
+        if self.histogram is not None:
+            self.histogram.add(values.reshape(-1))
+
+
+def observe(
+    model: Model,
+    data: Calibration,
+    tensors: Mapping[str, int | None],
+    histograms: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Observation]:
+    """Observe *tensors* of the main graph, each by the channels of an axis or as a whole (None).
+
+    Raises PassError where the model makes values that are not finite, InputError for tensors that
+    the model does not compute, DataError for data that do not fit, CannotRun where onnxruntime
+    cannot run it.
+    """
+    found = {
+        name: Observation(axis, histogram=Histogram() if histograms else None)
+        for name, axis in tensors.items()
+    }
+    for number, values in enumerate(_runs(model, data, list(found), progress)):
+        for name, observation in found.items():
+            array = np.asarray(values[name], np.float64)
+            if not np.isfinite(array).all():
+                raise PassError(f"sample {number} makes {name!r} infinite or NaN")
+            observation.add(array)
+    return found
+
+
+def second_moments(
+    model: Model, data: Calibration, nodes: Sequence[Node], progress: Progress = silent
+) -> dict[Node, Array]:
+    """Return the mean of x xᵀ, (groups, K, K) in float64, of what each layer multiplies.
+
+    The layers are Conv, Gemm and MatMul of *model*'s main graph with constant weights; K is the
+    number of weights of one output: inputs of a group times the size of the kernel. Source:
+    Frantar et al. 2023, GPTQ, for what they are used for.
+    """
+    inputs = {node: node.inputs[_data_slot(node)].name for node in nodes}
+    sums: dict[Node, Array] = {}
+    counts = dict.fromkeys(nodes, 0)
+    for values in _runs(model, data, list(dict.fromkeys(inputs.values())), progress):
+        for node, name in inputs.items():
+            rows = layer_rows(node, np.asarray(values[name], np.float64), ROWS)
+            made = rows.transpose(0, 2, 1) @ rows
+            sums[node] = made + sums[node] if node in sums else made
+            counts[node] += rows.shape[1]
+    return {node: total / max(1, counts[node]) for node, total in sums.items()}
+
+
+def _data_slot(node: Node) -> int:
+    return 1 if isinstance(node.inputs[0], Constant) else 0
+
+
+def layer_rows(node: Node, values: Array, limit: int | None = None) -> Array:
+    """Return what the outputs of a layer are sums over: (groups, rows, K).
+
+    Of more than *limit* rows, as many at even distances are returned.
+    """
+    if node.operator == "Conv":
+        return _patches(node, values, limit)
+    slot = _data_slot(node)
+    if node.operator == "Gemm":
+        turned = bool(node.attr("transB" if slot else "transA", 0)) != bool(slot)
+    else:
+        turned = bool(slot) and values.ndim > 1
+    rows = np.moveaxis(values, -2, -1) if turned else values
+    rows = rows.reshape(1, -1, rows.shape[-1])
+    return rows[:, :: _step(rows.shape[1], limit)]
+
+
+def _step(count: int, limit: int | None) -> int:
+    return 1 if limit is None else max(1, math.ceil(count / limit))
+
+
+def _patches(node: Node, values: Array, limit: int | None) -> Array:
+    """Unfold an image into the patches that the kernel sees, (groups, patches, K)."""
+    weight = node.inputs[1]
+    assert isinstance(weight, Constant)
+    kernel, spatial = weight.shape[2:], values.ndim - 2
+    strides = node.attr("strides", [1] * spatial)
+    dilations = node.attr("dilations", [1] * spatial)
+    extents = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    pads = _pads(node, values.shape[2:], extents, strides)
+    padded = np.pad(values, [(0, 0), (0, 0), *pads])
+    axes = tuple(range(2, values.ndim))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, extents, axes)
+    steps = (1, 1, *strides, *dilations)
+    windows = windows[tuple(slice(None, None, step) for step in steps)]
+    groups = int(node.attr("group", 1))
+    batch, channels = values.shape[:2]
+    places = windows.shape[2 : 2 + spatial]
+    grouped = windows.reshape(batch, groups, channels // groups, *places, *kernel)
+    order = (1, 0, *range(3, 3 + spatial), 2, *range(3 + spatial, 3 + 2 * spatial))
+    patches = grouped.transpose(order)
+    count = batch * math.prod(places)
+    numbers = np.arange(0, count, _step(count, limit))
+    index: Any = (slice(None), *np.unravel_index(numbers, (batch, *places)))
+    return np.asarray(patches[index]).reshape(groups, len(numbers), -1)
+
+
+def _pads(
+    node: Node, sizes: Sequence[int], extents: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return what is added before and after every spatial axis."""
+    automatic, count = node.attr("auto_pad", "NOTSET"), len(sizes)
+    if automatic in ("NOTSET", "VALID"):
+        pads = node.attr("pads", [0] * 2 * count) if automatic == "NOTSET" else [0] * 2 * count
+        return [(pads[i], pads[i + count]) for i in range(count)]
+    made = []
+    for size, extent, stride in zip(sizes, extents, strides, strict=True):
+        whole = max(0, (math.ceil(size / stride) - 1) * stride + extent - size)
+        less, more = whole // 2, whole - whole // 2
+        made.append((less, more) if automatic == "SAME_UPPER" else (more, less))
+    return made
+
+
+# Running ------------------------------------------------------------------------------------------
+
+
+def _runs(
+    model: Model, data: Calibration, names: Sequence[str], progress: Progress
+) -> Iterator[Mapping[str, Array]]:
+    """Yield the values of tensors *names* for every sample."""
+    skeleton = model.skeleton()
+    feeds = data.fitted(input_specs(skeleton))
+    given = {tensor.name for tensor in model.graph.inputs}
+    inner = [name for name in names if name not in given]
+    _show(skeleton, inner)
+    with lent(Model(skeleton, model.store)) as source:
+        session = Session(source, optimize=False)
+        for number, feed in enumerate(feeds):
+            progress("observing", number, _count(data))
+            yield {**_of(feed, names), **_of(session.run(feed), inner)}
+
+
+def _of(values: Mapping[str, Array], names: Iterable[str]) -> Feed:
+    return {name: values[name] for name in names if name in values}
+
+
+def _count(data: Calibration) -> int:
+    return data.count or 0
+
+
+def _show(skeleton: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Make further tensors outputs."""
+    made = {name for node in skeleton.graph.node for name in node.output}
+    missing = [name for name in names if name not in made]
+    if missing:
+        raise InputError(f"the model computes no tensor called {missing[0]!r}")
+    present = {info.name for info in skeleton.graph.output}
+    skeleton.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in names if name not in present
+    )
