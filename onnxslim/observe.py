@@ -1,8 +1,9 @@
 """What flows through a model: one streaming sweep over calibration data.
 
 `observe` collects ranges, moments and histograms of tensors; `second_moments` the Gram matrices of
-what layers multiply by their weights, for a convolution of the patches that its kernel sees. Both
-run the model without onnxruntime's optimizations and keep nothing of a sample but sums.
+what layers multiply by their weights, for a convolution of the patches that its kernel sees, and
+`samples` some of those. All run the model without onnxruntime's optimizations and keep of a sample
+little but sums.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ROWS = 4096
 class Progress(Protocol):
     """Is told how far a sweep is."""
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, what: str, done: int, total: int, /) -> None:
         """*what* has done *done* of *total* samples; 0 where nobody knows how many there are."""
 
 
@@ -148,6 +149,30 @@ def second_moments(
             sums[node] = made + sums[node] if node in sums else made
             counts[node] += rows.shape[1]
     return {node: total / max(1, counts[node]) for node, total in sums.items()}
+
+
+def samples(
+    model: Model,
+    data: Calibration,
+    nodes: Sequence[Node],
+    rows: int = 256,
+    progress: Progress = silent,
+) -> dict[Node, Array]:
+    """Return some of what each layer multiplies, (groups, at most *rows*, K), as `layer_rows`.
+
+    The layers are those of `second_moments`; rows are taken at even distances from every sample.
+    """
+    inputs = {node: node.inputs[_data_slot(node)].name for node in nodes}
+    kept: dict[Node, list[Array]] = {node: [] for node in nodes}
+    each = max(1, math.ceil(rows / (_count(data) or rows)))
+    for values in _runs(model, data, list(dict.fromkeys(inputs.values())), progress):
+        for node, name in inputs.items():
+            if len(kept[node]) * each < rows:
+                found = layer_rows(node, np.asarray(values[name], np.float32))
+                start = len(kept[node]) * 7 % max(1, found.shape[1] // each)
+                step = max(1, found.shape[1] // each)
+                kept[node].append(found[:, start::step][:, :each].copy())
+    return {node: np.concatenate(parts, axis=1)[:, :rows] for node, parts in kept.items()}
 
 
 def _data_slot(node: Node) -> int:

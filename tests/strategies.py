@@ -392,6 +392,21 @@ def product(d: Drawing) -> None:
         d.choose((normalise, normalise, scale))(d, y)
 
 
+@motif(double=False)
+def wide(d: Drawing) -> None:
+    """A layer with enough weights to be worth quantizing, and others behind it."""
+    width = 48
+    x = d.input((d.batch, width))
+    y = d.node("MatMul", [x, d.noise(width, width, scale=0.15)], x.shape)
+    if d.flip():
+        y = d.node("Add", [y, d.noise(width)], x.shape)
+    y = d.keep(d.node("Relu", [y], x.shape))
+    if d.flip():
+        y = d.keep(d.node("Add", [y, d.pick(x)], x.shape))
+    weight, bias = d.noise(width, width, scale=0.15), d.noise(width)
+    d.keep(d.node("Gemm", [y, weight, bias], x.shape, transB=1))
+
+
 @motif()
 def chain(d: Drawing) -> None:
     """Elementwise operators."""

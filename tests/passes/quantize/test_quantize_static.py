@@ -1,0 +1,235 @@
+"""Layers on 8-bit integers."""
+
+from __future__ import annotations
+
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from kit import holding, model, operators
+from nets import net
+from onnxslim import Calibration, Model, Pipeline
+from onnxslim.base import Pass
+from onnxslim.errors import MissingData
+from onnxslim.ir import Array
+from onnxslim.passes.quantize.quantize_static import QuantizeStatic
+from onnxslim.pipeline import Report
+
+QUANTIZE = QuantizeStatic()
+
+
+def normal(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def feeds(*shape: int, dtype: Any = np.float32) -> Calibration:
+    return Calibration.of([{"x": normal(*shape, seed=seed).astype(dtype)} for seed in range(4)])
+
+
+def quantized(
+    before: Model, *shape: int, step: Pass = QUANTIZE, budget: float = 0.05
+) -> tuple[Model, Report]:
+    frozen = before.to_bytes()
+    after, report = Pipeline((step,), check="each", budget=budget)(before, feeds(*shape))
+    assert not report.warnings
+    assert before.to_bytes() == frozen
+    return after, report
+
+
+def fused(of: Model) -> list[str]:
+    """Return the operators that onnxruntime runs, without changes of layout."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    with TemporaryDirectory() as folder:
+        path = f"{folder}/optimized.onnx"
+        options.optimized_model_filepath = path
+        ort.InferenceSession(of.to_bytes(), options, providers=["CPUExecutionProvider"])
+        found = [node.op_type for node in onnx.load(path).graph.node]
+    return [op for op in found if op not in ("Transpose", "QuantizeLinear", "DequantizeLinear")]
+
+
+def convs(body: str, **arrays: Any) -> Model:
+    """Make a network of layers w, v, u with 16 channels."""
+    layers = {name: normal(16, 16, 3, 3, seed=i) / 12 for i, name in enumerate("wvu")}
+    return net(body, x="float[2, 16, 8, 8]", **{**layers, **arrays})
+
+
+PADS = "<pads = [1, 1, 1, 1]>"
+A = f"a = Conv{PADS}(x, w)"
+
+
+@pytest.mark.parametrize(
+    ("body", "ops"),
+    [
+        (f"{A} y = Relu(a)", "QLinearConv"),
+        (f"{A} b = Relu(a) y = Conv(b, v)", "QLinearConv QLinearConv"),
+        (f"{A} b = Relu(a) c = Conv{PADS}(b, v) d = Add(c, b) e = Relu(d) y = Conv(e, u)",
+         "QLinearConv QLinearConv QLinearAdd QLinearConv"),
+        (f"{A} b = MaxPool<kernel_shape = [2, 2]>(a) y = Conv(b, v)",
+         "QLinearConv NhwcMaxPool QLinearConv"),
+        (f"{A} b = AveragePool<kernel_shape = [2, 2]>(a) y = Conv(b, v)",
+         "QLinearConv QLinearAveragePool QLinearConv"),
+        (f"{A} b = Sigmoid(a) c = Mul(a, b) y = Conv(c, v)",
+         "QLinearConv QLinearSigmoid QLinearMul QLinearConv"),
+        (f"{A} b = LeakyRelu(a) y = Conv(b, v)", "QLinearConv QLinearLeakyRelu QLinearConv"),
+        (f"{A} b = Relu(a) y = GlobalAveragePool(b)", "QLinearConv QLinearGlobalAveragePool"),
+    ],
+)  # fmt: skip
+def test_onnxruntime_computes_on_integers(body: str, ops: str) -> None:
+    after, _ = quantized(convs(body), 2, 16, 8, 8)
+    assert " ".join(fused(after)) == ops
+
+
+@pytest.mark.parametrize(
+    ("body", "ops"),
+    [
+        ("y = Gemm<transB = 1>(x, w, b)", "QGemm"),
+        ("y = Gemm(x, w)", "QGemm"),
+        ("h = Gemm(x, w, b) r = Relu(h) y = Gemm(r, v, b)", "QGemm QGemm"),
+        ("y = MatMul(x, w)", "MatMulIntegerToFloat"),
+        ("h = MatMul(x, w) y = Add(b, h)", "QGemm"),
+        ("h = MatMul(x, w) y = MatMul(h, v)", "QLinearMatMul MatMulIntegerToFloat"),
+    ],
+)
+def test_products_of_matrices_too(body: str, ops: str) -> None:
+    w, v = normal(64, 64) / 8, normal(64, 64, seed=1) / 8
+    before = net(body, x="float[4, 64]", rank=2, w=w, v=v, b=normal(64))
+    assert " ".join(fused(quantized(before, 4, 64)[0])) == ops
+
+
+def test_the_file_takes_little_more_than_a_quarter() -> None:
+    before = net("y = MatMul(x, w)", x="float[4, 256]", rank=2, w=normal(256, 256) / 16)
+    after, report = quantized(before, 4, 256)
+    assert after.size() < 0.27 * before.size()
+    assert report.steps[0].changes == 1
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_scales_of_channels(per_channel: bool) -> None:
+    before = convs(
+        f"{A} y = Relu(a)", w=normal(16, 16, 3, 3) * np.logspace(0, -3, 16).reshape(-1, 1, 1, 1)
+    )
+    step = QuantizeStatic(per_channel=per_channel, tolerance=1.0)
+    after, _ = quantized(before, 2, 16, 8, 8, step=step)
+    scales = [
+        n.constant(1)
+        for n in after.nodes()
+        if n.op == "DequantizeLinear" and n.constant(0) is not None
+    ]
+    assert [scale.size for scale in scales if scale is not None] == [16 if per_channel else 1]
+
+
+def test_leaves_a_layer_that_costs_too_much() -> None:
+    v = np.array(normal(64, 64, seed=1) / 8)
+    v[0] = 0
+    before = net(
+        "h = MatMul(x, w) y = MatMul(h, v)", x="float[4, 64]", rank=2, v=v,
+        w=normal(64, 64) / 8 * np.where(np.arange(64) == 0, 1000, 1),
+    )  # fmt: skip
+    after, _ = quantized(before, 4, 64)
+    assert operators(after) == [
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DequantizeLinear",
+        "MatMul",
+        "MatMul",
+    ]
+
+
+def declined(before: Model, data: Calibration, step: Pass = QUANTIZE) -> str:
+    after, report = Pipeline((step,), check="each")(before, data)
+    assert after is before
+    (done,) = report.steps
+    return done.skipped or " ".join(done.declined)
+
+
+W: dict[str, Any] = {"w": normal(64, 64) / 8}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("y = Gemm<alpha = 2.0>(x, w)", "scaled"),
+        ("y = MatMul(x, x)", "not constant"),
+        ("q = DynamicQuantizeLinear(x) y = MatMul(x, w)", "already"),
+    ],
+)
+def test_declines(body: str, reason: str) -> None:
+    body = body.replace("q = D", "q, s, z = D")
+    before = net(body, x="float[64, 64]", rank=2, **W)
+    assert reason in declined(before, feeds(64, 64))
+
+
+def test_declines_half_precision() -> None:
+    before = net("y = MatMul(x, w)", x="float16[4, 64]", rank=2, **W)
+    assert "float32" in declined(before, feeds(4, 64, dtype=np.float16))
+
+
+def test_declines_old_opsets() -> None:
+    before = net("y = MatMul(x, w)", x="float[4, 64]", rank=2, opset=9, **W)
+    assert declined(before, feeds(4, 64)) == "needs opset 10, the model has 9"
+
+
+def test_declines_what_would_grow() -> None:
+    before = net("y = MatMul(x, w)", x="float[4, 4]", rank=2, w=normal(4, 4))
+    assert "smaller" in declined(before, feeds(4, 4))
+
+
+def test_declines_layers_of_subgraphs() -> None:
+    text = """
+    g (float[4, 64] x) => (float[4, 64] y) {
+        c = Constant<value = bool[1] {1}>()
+        n = Not(c)
+        y = If(n) <
+            then_branch = t () => (a) { a = MatMul(x, w) },
+            else_branch = e () => (b) { b = Relu(x) }
+        >
+    }
+    """
+    assert "subgraph" in declined(holding(model(text, 17, 8), **W), feeds(4, 64))
+
+
+def test_needs_data() -> None:
+    with pytest.raises(MissingData):
+        Pipeline((QUANTIZE,))(net("y = MatMul(x, w)", x="float[4, 64]", rank=2, **W))
+
+
+def test_old_opsets_have_one_scale_for_all_channels() -> None:
+    before = net("y = Gemm(x, w, b)", x="float[4, 64]", rank=2, opset=11, b=normal(64), **W)
+    after, _ = quantized(before, 4, 64)
+    assert fused(after) == ["QGemm"]
+
+
+def test_others_keep_reading_floats() -> None:
+    before = net("h = Erf(x) m = MatMul(h, w) y = Add(h, m)", x="float[4, 64]", rank=2, **W)
+    after, _ = quantized(before, 4, 64)
+    add = next(node for node in after.nodes() if node.op == "Add")
+    assert add.inputs[0].inputs[0].op == "Erf"
+
+
+def test_a_batch_of_any_size() -> None:
+    before = net("y = MatMul(x, w)", x="float[N, 64]", rank=2, **W)
+    data = Calibration.of([{"x": normal(size, 64)} for size in (1, 5)])
+    after, report = Pipeline((QUANTIZE,), check="each")(before, data)
+    assert report.steps[0].changes == 1
+    assert "DequantizeLinear" in operators(after)
+
+
+@pytest.mark.parametrize("calibrator", ["minmax", "percentile", "entropy", "mse"])
+def test_calibrators(calibrator: Any) -> None:
+    step = QuantizeStatic(calibrator=calibrator, tolerance=1.0)
+    after, _ = quantized(convs(f"{A} y = Relu(a)"), 2, 16, 8, 8, step=step, budget=1.0)
+    assert "QLinearConv" in fused(after)
+
+
+def test_pairs_of_products_do_not_saturate() -> None:
+    """Inputs of 255 and weights of 127 throughout are the worst there is."""
+    before = net("y = MatMul(x, w)", x="float[4, 64]", rank=2, w=np.ones((64, 64)))
+    data = Calibration.of([{"x": np.ones((4, 64), np.float32)}])
+    after, _ = Pipeline((QUANTIZE,), check="each")(before, data)
+    integers = [n.constant(0) for n in after.nodes() if n.constant(0) is not None]
+    assert [int(np.abs(i.astype(int)).max()) for i in integers if i is not None] == [64]
