@@ -29,7 +29,7 @@ ROWS = 4096
 class Progress(Protocol):
     """Is told how far a sweep is."""
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, what: str, done: int, total: int, /) -> None:
         """*what* has done *done* of *total* samples; 0 where nobody knows how many there are."""
 
 

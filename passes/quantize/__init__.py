@@ -1,0 +1,1 @@
+"""Passes that store or compute weights and activations in few bits."""
