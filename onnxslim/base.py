@@ -71,6 +71,9 @@ class Context:
     run: Evaluate | None = None
     memory: Memory = field(default_factory=Memory)
     compare: Callable[[Model], float] | None = None
+    measure_noise: Callable[[Model], float] | None = None
+    notes: list[dict[str, str | int | float | None]] = field(default_factory=list)
+    """Rows of a table for the report, as plain data: what the pass measured, layer by layer."""
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
     """Is told how far long work is: what, and item *done* of *total* (0 where nobody knows)."""
     calibrated: bool = False
@@ -129,6 +132,16 @@ class Context:
         if self.compare is None:
             raise PassError("no original to compare with was lent to this pass")
         return self.compare(model)
+
+    def noise(self, model: Model) -> float:
+        """Return the noise-to-signal ratio of the outputs of *model*, at the worst of them.
+
+        That is the power of what differs from the original over the power of the original, on the
+        feeds of `distance`. Raises MissingData where there is nothing to measure.
+        """
+        if self.measure_noise is None:
+            raise PassError("no original to compare with was lent to this pass")
+        return self.measure_noise(model)
 
     def calibration(self) -> Calibration:
         """Return the calibration data; raises MissingData where none was given."""

@@ -51,6 +51,8 @@ class Step:
     declined: dict[str, int] = field(default_factory=dict)
     places: tuple[tuple[str, str], ...] = ()
     difference: Difference | None = None
+    notes: tuple[dict[str, Any], ...] = ()
+    """Rows of the table that the pass made, as of the last round in which it changed something."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data with the documented keys."""
@@ -62,6 +64,7 @@ class Step:
             "skipped": self.skipped,
             "declined": self.declined,
             "difference": None if self.difference is None else asdict(self.difference),
+            "notes": list(self.notes),
         }
 
 
@@ -267,6 +270,7 @@ class _Run:
             run=runtime.evaluate,
             memory=self.memory,
             compare=self._distance,
+            measure_noise=self._noise,
             progress=self.progress,
         )
         start = time.perf_counter()
@@ -315,11 +319,21 @@ class _Run:
 
     def _distance(self, model: Model) -> float:
         """Compare for a pass that judges by the outputs."""
+        with self._compared(model) as (reference, content):
+            return reference.compare(content, Effect.LOSSY, both=False).relative
+
+    def _noise(self, model: Model) -> float:
+        """Measure for a pass that judges by the noise of the outputs."""
+        with self._compared(model) as (reference, content):
+            return reference.noise(content)
+
+    @contextmanager
+    def _compared(self, model: Model) -> Iterator[tuple[Reference, runtime.Source]]:
         with _original(self.model) as source, _source(model) as content:
             reference = self._reference(source)
             if reference.reason is not None:
                 raise MissingData(f"nothing to compare with: {reference.reason}")
-            return reference.compare(content, Effect.LOSSY, both=False).relative
+            yield reference, content
 
     def _never_larger(self, result: Model, before: Stats) -> tuple[Model, Stats]:
         """Return the input where the result would be no gain; with the result's stats."""
@@ -407,6 +421,7 @@ class _Tally:
         self.skipped: str | None = None
         self.declined: Counter[str] = Counter()
         self.places: list[tuple[str, str]] = []
+        self.notes: list[dict[str, Any]] = []
         self.difference: Difference | None = None
 
     def add(self, changes: int, seconds: float, context: Context) -> None:
@@ -415,6 +430,8 @@ class _Tally:
         self.seconds += seconds
         self.calibrated |= context.calibrated
         self.declined, self.places = context.declined, context.places
+        if changes or not self.notes:
+            self.notes = context.notes
 
     def take_back(self, changes: int) -> None:
         """Forget changes that were not accepted."""
@@ -429,4 +446,5 @@ class _Tally:
         return Step(
             self.kind.name, self.kind.effect.name.lower(), self.changes, self.seconds,
             self.skipped, dict(self.declined), tuple(self.places), self.difference,
+            tuple(self.notes),
         )  # fmt: skip

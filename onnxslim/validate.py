@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from onnxslim.base import Effect
 from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs
-from onnxslim.errors import BrokenModel, CannotRun
+from onnxslim.errors import BrokenModel, CannotRun, MissingData
 from onnxslim.ir import Array, Constant, Model, Node, Tensor, Variable, elem_type, weights, wire
 from onnxslim.runtime import Session, Source
 
@@ -445,6 +445,27 @@ class Reference:
             default=Difference(0.0, 0.0, None, "", self._rounding),
         )
 
+    def noise(self, candidate: Source) -> float:
+        """Return the noise-to-signal ratio of *candidate*: powers over all feeds, worst output.
+
+        Only outputs of floats count. Raises MissingData where there is none, BrokenModel when the
+        candidate does not run. Call it only where `reason` is None.
+        """
+        powers: dict[str, Array] = {}
+        try:
+            session = Session(candidate, optimize=False)
+            for case in self._cases:
+                outputs = session.run(case.feed)
+                for name, value in case.expected.items():
+                    if name not in self._random and _is_float_array(value):
+                        found = _powers(value, outputs[name])
+                        powers[name] = powers[name] + found if name in powers else found
+        except CannotRun as error:
+            raise BrokenModel(f"the result does not run: {error}") from error
+        if not powers:
+            raise MissingData("the model has no output of floats to measure noise at")
+        return max(_ratio(*map(float, pair)) for pair in powers.values())
+
     def _try(self, candidate: Source, optimize: bool) -> _Found:
         """Run a candidate on every feed."""
         found = _Found(optimize)
@@ -520,6 +541,24 @@ class Reference:
             return self._rounding
         own = max(case.own_largest or 0.0, case.own[output])
         return max(self._rounding, _MARGIN * own)
+
+
+def _is_float_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and _is_inexact(value.dtype)
+
+
+def _powers(expected: Array, found: Any) -> Array:
+    """Return the sums of squares of what differs and of what is expected, where that is finite."""
+    finite = np.isfinite(expected)
+    signal = expected[finite].astype(np.float64)
+    noise = np.asarray(found)[finite].astype(np.float64) - signal
+    return np.array([np.nan_to_num(noise**2, nan=np.inf).sum(), (signal**2).sum()])
+
+
+def _ratio(noise: float, signal: float) -> float:
+    if not noise:
+        return 0.0
+    return noise / signal if signal else math.inf
 
 
 def _excess(difference: Difference) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import onnx.parser
+import onnxruntime as ort  # noqa: TID251, to see what it makes of a model
 from onnx import numpy_helper
 
 from onnxslim import Model, Pass, Pipeline
@@ -45,6 +48,18 @@ def holding(before: Model, **arrays: npt.NDArray[Any]) -> Model:
 def operators(of: Model) -> list[str]:
     """Return the operators of every graph in order, outermost first, without Constant."""
     return [node.op for node in of.nodes() if node.op != "Constant"]
+
+
+def optimized(of: Model, level: str = "ORT_ENABLE_EXTENDED") -> list[str]:
+    """Return the operators of the main graph that onnxruntime runs."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        ort.InferenceSession(of.to_bytes(), options, providers=["CPUExecutionProvider"])
+        made = onnx.load(options.optimized_model_filepath)
+    return [node.op_type for node in made.graph.node]
 
 
 def assert_rewrites(before: Model, step: Pass, ops: list[str], changes: int = 1) -> Model:

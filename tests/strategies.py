@@ -408,6 +408,15 @@ def wide(d: Drawing) -> None:
 
 
 @motif()
+def wide_product(d: Drawing) -> None:
+    """A product with enough weights for storing them in fewer bits to pay."""
+    x = d.pick(ok=is_matrix)
+    width = _width(x)
+    wide = max(2, 480 // width)
+    d.keep(d.node("MatMul", [x, d.noise(width, wide, scale=0.4)], (x.shape[0], wide)))
+
+
+@motif()
 def chain(d: Drawing) -> None:
     """Elementwise operators."""
     x = d.pick()

@@ -45,10 +45,17 @@ def feeds(proto: onnx.ModelProto) -> Calibration:
 
 def distance_from(original: Model) -> Callable[[Model], float]:
     def distance(model: Model) -> float:
-        reference = Reference(original.to_bytes(), original, feeds(original.proto()))
-        return reference.compare(model.to_bytes(), Effect.LOSSY, both=False).relative
+        return reference_of(original).compare(model.to_bytes(), Effect.LOSSY, both=False).relative
 
     return distance
+
+
+def noise_beside(original: Model) -> Callable[[Model], float]:
+    return lambda model: reference_of(original).noise(model.to_bytes())
+
+
+def reference_of(original: Model) -> Reference:
+    return Reference(original.to_bytes(), original, feeds(original.proto()))
 
 
 def apply(kind: type[Pass], model: Model) -> tuple[Model, int]:
@@ -57,7 +64,13 @@ def apply(kind: type[Pass], model: Model) -> tuple[Model, int]:
     if any(wants(after) is not None for wants in step.preconditions):
         return after, 0
     data = feeds(model.proto()) if step.needs_data else None
-    context = Context(data, infer=shapes.infer, run=runtime.evaluate, compare=distance_from(model))
+    context = Context(
+        data,
+        infer=shapes.infer,
+        run=runtime.evaluate,
+        compare=distance_from(model),
+        measure_noise=noise_beside(model),
+    )
     changes = step.apply(after, context)
     after.compact()
     after.sort()
