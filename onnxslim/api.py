@@ -150,7 +150,7 @@ def slim(
     """Return *model* made smaller, validated against the original; write it to *output* if given.
 
     *passes* is a recipe or a list such as ``"fuse-conv-bn,drop-dead"``; *data* are inputs to
-    compare on (an ``.npz``, a folder of ``test_data_set_*``, or feeds); *input_shapes* fixes
+    compare on (a file, a folder or feeds, docs/data.md); *input_shapes* fixes
     dimensions, e.g. ``{"image": (1, 3, 224, 224)}``; *check* is ``"each"``, ``"end"`` or ``"off"``;
     *target_opset* converts the model to that version of ONNX's operators first, *contrib* allows
     operators of onnxruntime's own (docs/opsets.md).

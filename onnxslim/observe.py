@@ -24,6 +24,8 @@ from onnxslim.runtime import Session, lent
 BINS = 2048
 ROWS = 4096
 """Patches and rows of one sample that go into a Gram matrix; of more, as many at even distances."""
+_CHUNK = 1 << 15
+"""Values that a processor's cache holds with what is computed of them."""
 
 
 class Progress(Protocol):
@@ -60,8 +62,15 @@ class Histogram:
             self.limit *= 2
         if self.limit == 0.0:
             self.counts[BINS // 2] += values.size
-        else:
-            self.counts += np.histogram(values, BINS, (-self.limit, self.limit))[0]
+            return
+        for start in range(0, values.size, _CHUNK):
+            self.counts += self._counted(values[start : start + _CHUNK])
+
+    def _counted(self, values: Array) -> Array:
+        """Count as np.histogram does, and faster: dividing by a power of two is exact."""
+        bins = np.floor(values / self.limit * (BINS // 2)).astype(np.int32)
+        bins += BINS // 2
+        return np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
 
 
 @dataclass

@@ -21,8 +21,12 @@ Size = tuple[int | None, int | None]
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the images in a folder and the folders in it, in order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    """Return the images in a folder and the folders in it, in order, without hidden files."""
+    return sorted(
+        path
+        for path in folder.rglob("[!.]*")
+        if path.suffix.lower() in _SUFFIXES and path.is_file()
+    )
 
 
 def load(

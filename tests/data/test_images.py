@@ -193,7 +193,9 @@ def test_what_does_not_fit_is_refused(
 def test_images_are_found_in_folders_below_in_order(tmp_path: Path) -> None:
     for name in ("b/1.png", "a/2.bmp", "a/10.PNG"):
         write(tmp_path / name, pixels(2, 2))
-    (tmp_path / "a" / "notes.txt").write_text("not one")
+    for name in ("notes.txt", ".2.bmp", "folder.png/notes.txt"):
+        (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / name).write_text("not one")
     assert len(load(tmp_path, ("N", 3, 2, 2))) == 3
 
 
