@@ -152,6 +152,7 @@ class _Draw:
     def floats(self, shape: tuple[int, ...]) -> Array:
         style = self.number % 3
         if style == 0:
-            return np.asarray(self.random.standard_normal(shape))
+            values = np.asarray(self.random.standard_normal(shape))
+            return values if (values < 0).any() else -values  # few values may all be positive
         values = np.asarray(self.random.random(shape))
         return values if style == 1 else values * 255

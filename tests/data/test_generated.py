@@ -107,6 +107,12 @@ def test_made_up_data_say_that_they_are(text: str, count: int) -> None:
     assert (data.synthetic, len(data), len(list(data))) == (True, count, count)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_few_made_up_floats_are_not_all_positive(seed: int) -> None:
+    first = next(generate([InputSpec("x", FLOAT, (1,))], seed))
+    assert first["x"][0] < 0
+
+
 def test_made_up_floats_are_standard_normal() -> None:
     data = Calibration.load("random", [InputSpec("x", FLOAT, (1, 1000))])
     values = np.concatenate([feed["x"] for feed in data])
