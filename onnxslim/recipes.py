@@ -24,7 +24,8 @@ RECIPES = MappingProxyType(
             "merge-affine,"
             "fold-scales,fold-part-scales,drop-expands,merge-slices,split-slices,split-gathers,"
             "merge-concats,bypass-concats,merge-gathers,merge-moves,merge-reduces,cancel-transposes,cancel-reshapes,"
-            "merge-reshapes,merge-transposes,merge-gather-moves,merge-quantize"
+            "merge-reshapes,merge-transposes,merge-gather-moves,merge-quantize,"
+            "drop-saturated-clips"
         ),
         "contrib": "fuse-attention",
     }

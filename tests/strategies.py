@@ -1104,6 +1104,14 @@ def _requantized(d: Drawing, x: Value) -> Value:
     if d.elem != FLOAT:
         return d.node("Abs", [d.node("Abs", [x], x.shape)], x.shape)
     x = x if x.exact else d.inputs[0]
+    if d.flip():
+        bounded = d.node("Relu", [x], x.shape, exact=True)
+        least = d.constant(d.choose((0, 3)), TensorProto.UINT8)
+        step = d.constant(0.125)
+        packed = d.node(
+            "QuantizeLinear", [bounded, step, least], x.shape, TensorProto.UINT8, exact=True
+        )
+        return d.node("DequantizeLinear", [packed, step, least], x.shape, exact=True)
     scale, zero = d.constant(0.0625), d.constant(3, TensorProto.UINT8)
     other = scale if d.choose((True, True, False)) else d.constant(0.125)
     for used in (scale, other):
