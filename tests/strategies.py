@@ -1084,6 +1084,15 @@ def _softmaxed(d: Drawing, x: Value) -> Value:
     return d.node("Div", [power, total], x.shape)
 
 
+def _classified(d: Drawing, x: Value) -> Value:
+    """The place of the largest, of what differs clearly: an input."""
+    x = x if x.exact else d.inputs[0]
+    axis = len(x.shape) - 1
+    scores = d.node(d.choose(("Softmax", "LogSoftmax")), [x], x.shape, axis=axis)
+    kept = [*x.shape[:-1], 1]
+    return d.cast(d.node("ArgMax", [_inner(d, scores)], kept, INT, axis=axis), d.elem)
+
+
 def _measured_twice(d: Drawing, x: Value) -> Value:
     """The same dimension by two ways, for two Reshapes."""
     size = int(np.prod([int(dim) for dim in x.shape[1:]]))
@@ -1467,6 +1476,7 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _normalized),
     (7, _normalized_image),
     (7, _softmaxed),
+    (7, _classified),
     (11, _sequence),
     (15, _optional),
     (7, _measured_twice),
