@@ -1108,6 +1108,15 @@ def _softmaxed(d: Drawing, x: Value) -> Value:
     return d.node("Div", [power, total], x.shape)
 
 
+def _classified(d: Drawing, x: Value) -> Value:
+    """The place of the largest, of what differs clearly: an input."""
+    x = x if x.exact else d.inputs[0]
+    axis = len(x.shape) - 1
+    scores = d.node(d.choose(("Softmax", "LogSoftmax")), [x], x.shape, axis=axis)
+    kept = [*x.shape[:-1], 1]
+    return d.cast(d.node("ArgMax", [_inner(d, scores)], kept, INT, axis=axis), d.elem)
+
+
 def _measured_twice(d: Drawing, x: Value) -> Value:
     """The same dimension by two ways, for two Reshapes."""
     size = int(np.prod([int(dim) for dim in x.shape[1:]]))
@@ -1128,6 +1137,14 @@ def _requantized(d: Drawing, x: Value) -> Value:
     if d.elem != FLOAT:
         return d.node("Abs", [d.node("Abs", [x], x.shape)], x.shape)
     x = x if x.exact else d.inputs[0]
+    if d.flip():
+        bounded = d.node("Relu", [x], x.shape, exact=True)
+        least = d.constant(d.choose((0, 3)), TensorProto.UINT8)
+        step = d.constant(0.125)
+        packed = d.node(
+            "QuantizeLinear", [bounded, step, least], x.shape, TensorProto.UINT8, exact=True
+        )
+        return d.node("DequantizeLinear", [packed, step, least], x.shape, exact=True)
     scale, zero = d.constant(0.0625), d.constant(3, TensorProto.UINT8)
     other = scale if d.choose((True, True, False)) else d.constant(0.125)
     for used in (scale, other):
@@ -1483,6 +1500,7 @@ PAIRS: list[tuple[int, Step]] = [
     (7, _normalized),
     (7, _normalized_image),
     (7, _softmaxed),
+    (7, _classified),
     (11, _sequence),
     (15, _optional),
     (7, _measured_twice),

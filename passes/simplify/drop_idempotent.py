@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from onnxslim import ir
 from onnxslim.base import Effect
 from onnxslim.ir import Node, Tensor, numpy_type
@@ -46,12 +48,25 @@ def _positive(site: Site) -> Tensor | None:
     source = _above(site)
     if source is None:
         return None
-    if source.operator in ("Relu", site.node.operator):
+    if source.operator in ("Relu", site.node.operator) or _from_least(site, source):
         return x
     square = source.operator == "Mul" and source.inputs[0] is source.inputs[1]
     kind = site.facts.elem_type(x)
     is_float = bool(kind) and numpy_type(kind).kind == "f"
     return x if is_float and (square or source.operator in _NEVER_NEGATIVE) else None
+
+
+def _from_least(site: Site, source: Node) -> bool:
+    """Say whether *source* dequantizes, and the smallest number of its type means 0."""
+    packed = site.facts.elem_type(source.inputs[0])
+    if source.operator != "DequantizeLinear" or not packed or numpy_type(packed).kind not in "iu":
+        return False
+    scale, zero = source.constant(1), source.constant(2)
+    if scale is None or not (scale.astype(np.float32) > 0).all():
+        return False
+    if source.input(2) is None:
+        return numpy_type(packed).kind == "u"
+    return zero is not None and bool((zero == np.iinfo(numpy_type(packed)).min).all())
 
 
 def _undone(operator: str) -> Rule:

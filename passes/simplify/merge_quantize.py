@@ -1,4 +1,4 @@
-"""Tensors that are dequantized only to be quantized again as they were.
+"""Tensors that are dequantized only to be quantized again as they were, perhaps after a move.
 
 Rounding undoes what float arithmetic does to (q - zero point) * scale, as long as an error of one
 part in the precision of the scale's type stays below one half for the largest q. So 8-bit numbers
@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from onnxslim.base import Effect
 from onnxslim.ir import Array, Constant, Node, Tensor
-from onnxslim.passes.simplify._trial import Trial, TrialPass, TrialRule
+from onnxslim.passes.simplify._trial import Results, Trial, TrialPass, TrialRule
 
 _BITS: Mapping[int, int] = {
     TensorProto.INT8: 8,
@@ -35,30 +35,73 @@ _CHAIN = 8
 def _undo(trial: Trial) -> Tensor | None:
     """Return what was dequantized, moved on as it was in between."""
     node = trial.node
-    if len(node.inputs) < 2 or node.attr("output_dtype", 0) or node.attr("precision", 0):
+    if _changes_type(node):
         return None
     moves, tensor = _moves(trial, node.inputs[0])
-    inner = trial.above(tensor, "DequantizeLinear")
-    if inner is None or not _are_inverse(trial, inner, node):
+    joined = trial.above(tensor, "Concat")
+    operands = [tensor] if joined is None else list(joined.inputs)
+    packed = [_packed(trial, node, operand) for operand in operands]
+    if None in packed:
         return None
-    if moves and inner.inputs[1].shape not in ((), (1,)):
+    if (moves or joined) and node.inputs[1].shape not in ((), (1,)):
         return None
-    result: Tensor = inner.inputs[0]
+    result = packed[0] if joined is None else trial.new.like(joined, *packed)
     for move in reversed(moves):
         result = trial.new.like(move, result, *move.inputs[1:])
     return result
+
+
+def _packed(trial: Trial, node: Node, tensor: Tensor) -> Tensor | None:
+    """Return what *tensor* is dequantized from, as *node* would quantize it."""
+    inner = trial.above(tensor, "DequantizeLinear")
+    return inner.inputs[0] if inner is not None and _are_inverse(trial, inner, node) else None
+
+
+def _split(trial: Trial) -> Results | None:
+    """Split what is dequantized where every part is quantized as it was."""
+    node = trial.node
+    parts = [part for part in node.outputs if part.outputs or id(part) in trial.pinned]
+    readers = [reader for part in parts for reader in part.outputs]
+    if not all(trial.read_only_by(part, "QuantizeLinear") for part in parts):
+        return None
+    packed = [_packed(trial, reader, node.inputs[0]) for reader in readers]
+    if not readers or None in packed or readers[0].inputs[1].shape not in ((), (1,)):
+        return None
+    if any(r.graph is not trial.graph or _changes_type(r) for r in readers):
+        return None
+    operands = [packed[0], *node.inputs[1:]]
+    trial.new.node("Split", operands, node.attrs, outputs=len(node.outputs))
+    made = dict(zip(node.outputs, trial.new.nodes[-1].outputs, strict=True))
+    return {reader.outputs[0]: made[reader.inputs[0]] for reader in readers}
+
+
+def _changes_type(node: Node) -> bool:
+    return bool(len(node.inputs) < 2 or node.attr("output_dtype", 0) or node.attr("precision", 0))
 
 
 def _moves(trial: Trial, tensor: Tensor) -> tuple[list[Node], Tensor]:
     """Return the nodes that only move elements, last one first, and what they move."""
     found: list[Node] = []
     while len(found) < _CHAIN:
-        node = trial.above(tensor, *_MOVES)
-        if node is None or not trial.private(tensor):
+        node = trial.above(tensor, *_MOVES, "MaxPool", "Resize")
+        if node is None or not trial.private(tensor) or not _moves_bytes(trial, node):
             break
         found.append(node)
         tensor = node.inputs[0]
     return found, tensor
+
+
+def _moves_bytes(trial: Trial, node: Node) -> bool:
+    """Say whether onnxruntime does to whole numbers of 8 bits what *node* does to floats."""
+    if node.operator not in ("MaxPool", "Resize"):
+        return True
+    if trial.facts.elem_type(trial.out) not in (TensorProto.INT8, TensorProto.UINT8):
+        return False
+    if node.operator == "Resize":
+        mode = node.attr("coordinate_transformation_mode", "half_pixel")
+        plain = node.attr("mode", "nearest") == "nearest" and mode != "tf_crop_and_resize"
+        return plain and trial.opset >= 11
+    return trial.opset >= 12 and len(node.outputs) == 1
 
 
 def _are_inverse(trial: Trial, inner: Node, node: Node) -> bool:
@@ -71,7 +114,7 @@ def _are_inverse(trial: Trial, inner: Node, node: Node) -> bool:
         "axis", 1
     )
     blocks = inner.attr("block_size", 0), node.attr("block_size", 0)
-    if not same or any(blocks) or trial.facts.elem_type(trial.out) != kind:
+    if not same or any(blocks) or trial.facts.elem_type(node.outputs[0]) != kind:
         return False
     other = node.input(2)
     if zero is None or other is None:
@@ -104,4 +147,4 @@ class MergeQuantize(TrialPass):
 
     name = "merge-quantize"
     effect = Effect.EXACT
-    rules: ClassVar[Mapping[str, TrialRule]] = {"QuantizeLinear": _undo}
+    rules: ClassVar[Mapping[str, TrialRule]] = {"QuantizeLinear": _undo, "Split": _split}

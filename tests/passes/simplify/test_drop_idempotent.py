@@ -84,3 +84,23 @@ def test_a_function_of_the_same_name() -> None:
     before = model("""g (float[N] x) => (float[N] y) { a = local.Relu(x) y = local.Relu(a) }
     <domain: "local", opset_import: ["" : 20]> Relu (p) => (q) { q = Neg(p) }""")
     assert_declines(before, DROP)
+
+
+@pytest.mark.parametrize("packed", ["uint8 z = {0}", "int8 z = {-128}"])
+def test_what_is_dequantized_from_zero_on(packed: str) -> None:
+    before = model(f"""g ({packed.split()[0]}[N] x) => (float[N] y) <float s = {{0.5}}, {packed}> {{
+        a = DequantizeLinear(x, s, z) b = Relu(a) y = Neg(b) }}""")
+    assert_rewrites(before, DROP, ["DequantizeLinear", "Neg"])
+
+
+@pytest.mark.parametrize("packed", ["uint8 z = {1}", "int8 z = {0}"])
+def test_what_is_dequantized_to_both_signs(packed: str) -> None:
+    before = model(f"""g ({packed.split()[0]}[N] x) => (float[N] y) <float s = {{0.5}}, {packed}> {{
+        a = DequantizeLinear(x, s, z) b = Relu(a) y = Neg(b) }}""")
+    assert_declines(before, DROP)
+
+
+def test_what_is_dequantized_by_a_scale_below_zero() -> None:
+    before = model("""g (uint8[N] x) => (float[N] y) <float s = {-0.5}, uint8 z = {0}> {
+        a = DequantizeLinear(x, s, z) b = Relu(a) y = Neg(b) }""")
+    assert_declines(before, DROP)

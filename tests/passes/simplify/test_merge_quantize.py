@@ -99,3 +99,76 @@ def test_a_dequantized_tensor_that_others_read() -> None:
         p = Identity(x) a = DequantizeLinear(p, s, z) q = QuantizeLinear(a, s, z) y = Identity(q)
         w = Relu(a) }""")
     assert_rewrites(before, MERGE, ["Identity", "DequantizeLinear", "Identity", "Relu"])
+
+
+# Concat, Split and what moves bytes alone ---------------------------------------------------------
+
+
+def image(between: str, x: str = "uint8", opset: int = 21) -> Model:
+    text = f"""g ({x}[N, 4, 6, 6] x) => ({x}[] y)
+        <float s = {{0.5}}, {x} z = {{3}}, float[4] r = {{1, 1, 2, 2}}> {{
+        p = Identity(x) a = DequantizeLinear(p, s, z) {between}
+        q = QuantizeLinear(b, s, z) y = Identity(q) }}"""
+    return model(text, opset, 10)
+
+
+MOVES = [
+    "MaxPool<kernel_shape = [2, 2], pads = [1, 1, 0, 0]>(a)",
+    'Resize<mode = "nearest">(a, , r)',
+]
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+@pytest.mark.parametrize("move", MOVES)
+def test_moves_of_bytes(move: str, kind: str) -> None:
+    before = image(f"b = {move}", kind)
+    assert_rewrites(before, MERGE, ["Identity", move.split("<")[0], "Identity"])
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_moves_of_numbers_of_16_bits(move: str) -> None:
+    assert_declines(image(f"b = {move}", "int16"), MERGE)
+
+
+def test_an_interpolation() -> None:
+    assert_declines(image('b = Resize<mode = "linear">(a, , r)'), MERGE)
+
+
+def joined(other: str = "s", kind: str = "int8") -> Model:
+    return model(
+        f"""g ({kind}[2, 4] x, {kind}[2, 4] w) => ({kind}[] y)
+        <float s = {{0.5}}, float t = {{0.25}}, {kind} z = {{3}}, int64[2] o = {{24, 1}}> {{
+        a = DequantizeLinear(x, s, z) c = DequantizeLinear(w, {other}, z)
+        d = Concat<axis = 1>(a, c, a) b = Reshape(d, o) q = QuantizeLinear(b, s, z)
+        y = Identity(q) }}""",
+        21,
+        10,
+    )
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint16"])
+def test_a_concat(kind: str) -> None:
+    assert_rewrites(joined(kind=kind), MERGE, ["Concat", "Reshape", "Identity"])
+
+
+def test_a_concat_of_different_scales() -> None:
+    assert_declines(joined("t"), MERGE)
+
+
+def parts(second: str = "s") -> Model:
+    return model(
+        f"""g (uint8[N, 4] x) => (uint8[] y, uint8[] w)
+        <float s = {{0.5}}, float t = {{0.25}}, uint8 z = {{3}}, int64[2] n = {{1, 3}}> {{
+        a = DequantizeLinear(x, s, z) b, c = Split<axis = 1>(a, n)
+        y = QuantizeLinear(b, s, z) w = QuantizeLinear(c, {second}, z) }}""",
+        21,
+        10,
+    )
+
+
+def test_a_split() -> None:
+    assert_rewrites(parts(), MERGE, ["Split"])
+
+
+def test_a_split_into_different_scales() -> None:
+    assert_declines(parts("t"), MERGE)
