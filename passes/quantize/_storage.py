@@ -47,9 +47,17 @@ class Writer:
         opset, format_, _ = _NATIVE[bits]
         return self.model.opset >= opset and self.model.ir_version >= format_
 
+    def size(self, site: Site, codes: Array, grid: Grid) -> int:
+        """Return the bytes that *site* would take as *codes*, but for a table."""
+        new, _ = self._unpacking(site, codes, grid)
+        return _discarded(new)
+
     def put(self, site: Site, codes: Array, grid: Grid) -> None:
         """Store *site* as *codes*."""
         key = None if self.is_native(grid.bits) else (grid.bits, site.tensor.elem_type)
+        self._settle(site, *self._unpacking(site, codes, grid), key)
+
+    def _unpacking(self, site: Site, codes: Array, grid: Grid) -> tuple[Builder, Variable]:
         new = Builder(self.model.names, site.graph)
         value = self._codes(new, codes, grid.bits, site.tensor.elem_type)
         value = new.Mul(value, grid.scale)
@@ -57,7 +65,7 @@ class Writer:
             value = new.Add(value, grid.offset)
         if grid.shape != site.tensor.shape:
             value = new.Reshape(value, np.array(site.tensor.shape))
-        self._settle(site, new, value, key)
+        return new, value
 
     def put_as(self, site: Site, values: Array) -> None:
         """Store *site* as *values* of another type."""
@@ -122,8 +130,7 @@ class Writer:
         self.written += 1
 
     def _drop(self, site: Site, new: Builder, reason: str) -> None:
-        for node in new.nodes:
-            ir.set_inputs(node, ())
+        _discarded(new)
         self.context.decline(site.node, reason)
 
 
@@ -146,6 +153,14 @@ def old_bytes(tensor: Constant) -> int:
     """Return what *tensor* takes in the file."""
     source = ir.producer(tensor)
     return ir.initializer_bytes(tensor) if source is None else ir.node_bytes(source)
+
+
+def _discarded(new: Builder) -> int:
+    """Take nodes that are not wanted out of the use lists; return what they would have taken."""
+    size = new_bytes(new)
+    for node in new.nodes:
+        ir.set_inputs(node, ())
+    return size
 
 
 def new_bytes(new: Builder) -> int:

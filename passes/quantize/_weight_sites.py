@@ -161,3 +161,25 @@ def is_summed_by_layers(site: Site) -> bool:
         and given is not None
         and not isinstance(given, Constant)
     )
+
+
+def unpacks_weights(model: Model, context: Context) -> bool:
+    """Say whether layers of *model* read weights that are stored narrow; the first goes noted."""
+    for _, nodes in context.find(model, _RULES):
+        for node in nodes:
+            if any(_is_unpacked(node.input(slot)) for slot in _RULES[node.operator][0]):
+                context.decline(node, "its weights are stored in few bits already")
+                return True
+    return False
+
+
+def _is_unpacked(tensor: Tensor | None) -> bool:
+    source = None if tensor is None else ir.producer(tensor)
+    while source is not None and source.operator in ("Mul", "Add", "Reshape", "Gather"):
+        source = ir.producer(source.inputs[0])
+    return (
+        source is not None
+        and source.operator == "Cast"
+        and isinstance(source.inputs[0], Constant)
+        and len(source.inputs[0].shape) >= 1
+    )
