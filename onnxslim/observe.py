@@ -8,6 +8,7 @@ little but sums.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -182,6 +183,17 @@ def samples(
                 step = max(1, found.shape[1] // each)
                 kept[node].append(found[:, start::step][:, :each].copy())
     return {node: np.concatenate(parts, axis=1)[:, :rows] for node, parts in kept.items()}
+
+
+def outputs(model: Model, data: Calibration, limit: int) -> list[Mapping[str, Array]]:
+    """Return what the model puts out for the first *limit* samples, floats only."""
+    names = [tensor.name for tensor in model.graph.outputs]
+    runs = itertools.islice(_runs(model, data, names, silent), limit)
+    return [{k: v for k, v in made.items() if _is_floats(v)} for made in runs]
+
+
+def _is_floats(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def _data_slot(node: Node) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,18 @@ from onnx import TensorProto
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass, opset_at_least
 from onnxslim.ir import Array, Constant, Model, Node
-from onnxslim.observe import observe, samples
+from onnxslim.observe import observe, outputs, samples
 from onnxslim.passes.quantize import _layers as layers
 from onnxslim.passes.quantize._calibrate import Calibrator, Grid, bounds
 from onnxslim.passes.quantize._placement import Placement, ceiling, place
 from onnxslim.passes.quantize._qdq import Layer, bias_of, write
+
+_FEEDS = 8
+"""Samples on which layers are compared with each other."""
+_NEGLIGIBLE = 1e-4
+"""Noise-to-signal ratio below which no layer is worth floats: 40 dB."""
+_LITTLE = 0.1
+"""Share of the weights above which a layer is worth its noise."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class QuantizeStatic(Pass):
     needs_data = True
     preconditions = (opset_at_least(10),)
 
-    calibrator: Calibrator = "minmax"
+    calibrator: Calibrator = "percentile"
     per_channel: bool = True
     bias_correction: bool = True
     tolerance: float = 0.04
@@ -43,7 +50,7 @@ class QuantizeStatic(Pass):
         if not found:
             return 0
         study = _Study(self, model, context, found)
-        chosen = study.within(self.tolerance)
+        chosen = study.chosen()
         for node in found:
             if key(node) not in chosen:
                 context.decline(node, "its integers would move the outputs too far")
@@ -119,6 +126,7 @@ class _Study:
         self.seen = observe(model, data, names, step.calibrator != "minmax", progress)
         grids = self.grids(placement)
         rows = samples(model, data, list(found), progress=progress)
+        self.expected = outputs(model, data, _FEEDS)
         self.layers = {
             key(node): self.layer(node, rows[node], grids[node.inputs[0]], model.opset)
             for node in found
@@ -152,25 +160,51 @@ class _Study:
         _, best, shift = min(trials, key=lambda trial: trial[0])
         return Layer(best, _bias(node, -shift if self.step.bias_correction else None))
 
-    def within(self, tolerance: float) -> Collection[str]:
-        """Return as many layers as move the outputs by no more than *tolerance*.
+    def chosen(self) -> Collection[str]:
+        """Return the layers to quantize: all but those that cost too much.
 
-        They come in the order of how far each of them alone moves the outputs.
+        First go single small layers that make much of the noise, then as many as the tolerance
+        asks for, those first that make the most noise for what they save.
         """
         everything = list(self.layers)
-        if self.distance(everything) <= tolerance:
-            return everything
         alone = {}
         for number, name in enumerate(everything):
             self.context.progress("quantizing layers one by one", number, len(everything))
-            alone[name] = self.distance([name])
-        order = sorted(everything, key=alone.__getitem__)
+            alone[name] = self.noise([name])
+        order = sorted(everything, key=lambda name: alone[name] / self.size(name))
+        while order and self.is_culprit(order[-1], alone, order):
+            order.pop()
+        if self.distance(order) <= self.step.tolerance:
+            return order
         fits, fails = 0, len(order)
         while fails - fits > 1:
             middle = (fits + fails) // 2
-            close = self.distance(order[:middle]) <= tolerance
+            close = self.distance(order[:middle]) <= self.step.tolerance
             fits, fails = (middle, fails) if close else (fits, middle)
         return order[:fits]
+
+    def is_culprit(self, name: str, alone: Mapping[str, float], order: Sequence[str]) -> bool:
+        """Say whether one layer makes a third of noise that matters, and saves little."""
+        noise = sum(alone[other] for other in order)
+        small = self.size(name) < _LITTLE * sum(map(self.size, self.layers))
+        return small and noise > _NEGLIGIBLE and alone[name] > noise / 3
+
+    def noise(self, chosen: Collection[str]) -> float:
+        """Return the noise-to-signal ratio of the worst output with *chosen* layers quantized."""
+        found = outputs(self.trial(chosen), self.context.calibration(), _FEEDS)
+        ratios = [0.0]
+        for name in self.expected[0]:
+            wanted, made = (
+                np.concatenate([np.ravel(values[name]) for values in feeds])
+                for feeds in (self.expected, found)
+            )
+            power = float(np.square(wanted, dtype=np.float64).sum())
+            ratios.append(float(np.square(made - wanted, dtype=np.float64).sum()) / (power or 1.0))
+        return max(ratios)
+
+    def size(self, name: str) -> int:
+        """Return the number of weights of a layer."""
+        return self.layers[name].weights.rows.size
 
     def distance(self, chosen: Collection[str]) -> float:
         """Return how far quantizing the *chosen* layers moves the outputs."""
