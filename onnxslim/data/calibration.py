@@ -54,7 +54,7 @@ class Calibration:
         A function is called, without arguments, whenever the feeds are gone through. A generator,
         which cannot be iterated twice, is read into memory at once. Raises DataError.
         """
-        if callable(feeds):
+        if callable(feeds) and not isinstance(feeds, Iterable):
             return cls(feeds, specs=specs)
         if iter(feeds) is feeds:
             feeds = list(feeds)
