@@ -19,6 +19,11 @@ _NATIVE = {4: (21, 10, "int4"), 2: (25, 13, "int2")}
 """Opset, IR version and type that hold so many bits by themselves."""
 
 
+def holds_initializers(model: Model) -> str | None:
+    """Ask for initializers that are no inputs: nodes take more bytes than small weights save."""
+    return None if model.ir_version >= 4 else "needs IR version 4, for initializers of its own"
+
+
 @dataclass
 class Writer:
     """Puts nodes that unpack weights in the places of weights, where that takes fewer bytes."""

@@ -16,6 +16,7 @@ from onnxslim.passes.quantize._allocation import (
     within,
 )
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
+from onnxslim.passes.quantize._storage import holds_initializers
 from onnxslim.passes.quantize._weight_sites import find, unpacks_weights
 from onnxslim.passes.quantize._widths import Trial
 
@@ -36,6 +37,7 @@ class AllocateBits(Pass):
 
     name = "allocate-bits"
     effect = Effect.LOSSY
+    preconditions = (holds_initializers,)
 
     sqnr: float | None = None
     bits: float | None = None

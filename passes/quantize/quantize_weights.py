@@ -13,7 +13,7 @@ from onnxslim.ir import Model
 from onnxslim.passes.quantize import _matmulnbits
 from onnxslim.passes.quantize._grid import block_size, fit
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
-from onnxslim.passes.quantize._storage import Writer
+from onnxslim.passes.quantize._storage import Writer, holds_initializers
 from onnxslim.passes.quantize._weight_sites import Site, find
 
 
@@ -29,6 +29,7 @@ class QuantizeWeights(Pass):
 
     name = "quantize-weights"
     effect = Effect.LOSSY
+    preconditions = (holds_initializers,)
 
     bits: Literal[8, 4, 2] = 8
     block: int = 0

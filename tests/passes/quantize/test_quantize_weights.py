@@ -279,3 +279,7 @@ def test_declines_in_a_local_function() -> None:
 def test_refuses_options_that_contradict(spec: str) -> None:
     with pytest.raises(SpecError):
         parse(f"quantize-weights{spec}")
+
+
+def test_needs_initializers_that_are_no_inputs() -> None:
+    assert_declines(product(opset=8, ir=3), QuantizeWeights(), "needs IR version 4")
