@@ -2,8 +2,7 @@
 
 Folding never makes the file larger: a value takes the place of its node only if it takes no more
 bytes than all that it makes superfluous. So weights that are stored packed and unpacked by a few
-nodes stay packed. QuantizeLinear and DequantizeLinear are never folded: onnxruntime needs them
-where they are.
+nodes stay packed. DequantizeLinear is never folded: onnxruntime needs it where it is.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
 from onnxslim.passes.simplify._values import NO_NODE, compute_by_constant
 from onnxslim.shapes import Facts
 
-_KEPT = frozenset({"Constant", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+_KEPT = frozenset({"Constant", "DequantizeLinear", "DynamicQuantizeLinear"})
 _GROWING = frozenset(
     {"CenterCropPad", "Compress", "ConstantOfShape", "Einsum", "Expand", "EyeLike", "MatMul"}
     | {"NonZero", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"}

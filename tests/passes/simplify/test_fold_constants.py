@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ml_dtypes import bfloat16, int4
+from onnx import TensorProto
 
 from kit import assert_declines, assert_rewrites, holding, model, operators
 from onnxslim import Pipeline
@@ -386,12 +387,28 @@ def test_quantized_weights() -> None:
     assert_declines(before, FOLD)
 
 
-def test_weights_to_quantize() -> None:
-    before = model("""g (float[4] x) => (float[4] y)
-    <float[4] w = {1, 2, 3, 4}, float s = {0.5}, int8 z = {0}> {
-        q = QuantizeLinear(w, s, z) d = DequantizeLinear(q, s, z) y = Add(x, d)
+KINDS = (TensorProto.INT8, TensorProto.UINT16, TensorProto.INT4, TensorProto.FLOAT8E4M3FN)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_to_quantize(kind: int) -> None:
+    before = model(
+        f"""g (float[4] x) => (float[4] y) <float[4] w = {{1, 2, 3, 4}}, float s = {{0.5}}> {{
+        q = QuantizeLinear<output_dtype = {kind}>(w, s) d = DequantizeLinear(q, s) y = Add(x, d)
+    }}""",
+        opset=21,
+        ir=10,
+    )
+    assert_rewrites(before, FOLD, ["DequantizeLinear", "Add"])
+
+
+def test_weights_that_stay_in_the_file_unquantized() -> None:
+    before = model("""g (float[N, 2, 9, 9] x) => (float[] y, float[] v)
+    <float s = {0.5}, int8 z = {0}> {
+        q = QuantizeLinear(w, s, z) d = DequantizeLinear(q, s, z) y = Conv(x, d) v = Conv(x, w)
     }""")
-    assert_declines(before, FOLD)
+    weights = np.ones((3, 2, 9, 9), np.float32)
+    assert_declines(holding(before, w=weights), FOLD, "the file would grow")
 
 
 def test_calls_of_functions() -> None:
