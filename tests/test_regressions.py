@@ -176,3 +176,13 @@ def test_an_empty_dimension_may_be_fixed_as_it_is() -> None:
     before = model("g (float[0, N] x) => (float[0, N] y) { y = Neg(x) }")
     fix_input_shapes(before, {"x": (0, 3)})
     assert before.graph.inputs[0].shape == [0, 3]
+
+
+def test_backwards_to_the_largest_number_is_to_the_front_in_onnxruntime() -> None:
+    before = model("""g (float[2, 3] x) => (int64[M] y) <int64[1] last = {-1}> {
+        s = Shape(x) end = Constant<value = int64[1] {9223372036854775807}>()
+        zero = Constant<value = int64[1] {0}>() y = Slice(s, last, end, zero, last)
+    }""")
+    after, report = Pipeline((FoldKnownValues(),), check="each")(before)
+    assert not report.warnings
+    assert "Slice" in [node.op for node in after.nodes()]

@@ -427,7 +427,15 @@ def slices(at: Site, rank: int) -> list[tuple[int, Any, Any, int]]:
     axes = [axis_of(axis, rank) for axis in axes or range(len(starts))]
     if len(set(axes)) != len(axes):
         raise Unknown
-    return list(zip(axes, starts, ends, steps or [1] * len(axes), strict=True))
+    steps = steps or [1] * len(axes)
+    if any(s < 0 and not _is_agreed(end) for s, end in zip(steps, ends, strict=True)):
+        raise Unknown
+    return list(zip(axes, starts, ends, steps, strict=True))
+
+
+def _is_agreed(end: Any) -> bool:
+    """Say whether a backward slice to *end* is clear: to onnxruntime the largest is the front."""
+    return not (isinstance(end, int) and end >= ENDLESS)
 
 
 def slice_length(dim: Expr, start: Expr, end: Expr, step: int) -> Expr | None:
