@@ -98,7 +98,7 @@ class Writer:
     def _settle(
         self, site: Site, new: Builder, value: Variable, key: tuple[int, int] | None
     ) -> None:
-        gain = old_bytes(site.tensor) - new_bytes(new)
+        gain = old_bytes(site.tensor) - new_bytes(new) - _renaming(site.tensor, value)
         if gain <= 0:
             self._drop(site, new, f"the file would grow by {-gain} bytes")
         elif key is None:
@@ -158,6 +158,12 @@ def old_bytes(tensor: Constant) -> int:
     """Return what *tensor* takes in the file."""
     source = ir.producer(tensor)
     return ir.initializer_bytes(tensor) if source is None else ir.node_bytes(source)
+
+
+def _renaming(old: Constant, new: Variable) -> int:
+    """Return the bytes that readers grow by, which name *new* instead of *old*."""
+    longer = max(0, len(new.name.encode()) - len(old.name.encode()))
+    return sum((longer + 1) * sum(t is old for t in node.inputs) for node in set(old.outputs))
 
 
 def _discarded(new: Builder) -> int:
