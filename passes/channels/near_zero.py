@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
+from onnxslim.errors import MissingData
 from onnxslim.ir import Array, Constant, Model, Node
 
 
@@ -30,6 +31,16 @@ class NearZero(Pass):
     def apply(self, model: Model, context: Context) -> int:
         """Search the longest prefix that stays within the tolerance."""
         found = sorted(_candidates(model), key=lambda one: one[0])
+        try:
+            fits = self._fitting(model, found, context)
+        except MissingData as reason:
+            nodes = list(model.nodes())
+            context.decline(nodes[found[0][1]], str(reason))
+            return 0
+        return _zero(model, _chosen(found[:fits]))
+
+    def _fitting(self, model: Model, found: Sequence[Candidate], context: Context) -> int:
+        """Return how many of *found* stay within the tolerance."""
         fits, fails = 0, len(found) + 1
         while fails - fits > 1:
             middle = (fits + fails) // 2
@@ -39,10 +50,14 @@ class NearZero(Pass):
                 fits = middle
             else:
                 fails = middle
-        return _zero(model, _chosen(found[:fits]))
+        return fits
 
 
-def _candidates(model: Model) -> Iterator[tuple[float, int, int]]:
+Candidate = tuple[float, int, int]
+"""The share of a gamma, its node and its channel."""
+
+
+def _candidates(model: Model) -> Iterator[Candidate]:
     """Yield share, node and channel of every gamma that is not zero, some of each kept."""
     for index, node in enumerate(model.nodes()):
         gamma = _gamma(node)
@@ -59,7 +74,7 @@ def _gamma(node: Node) -> Array | None:
     return None if gamma is None else gamma.astype(np.float64)
 
 
-def _chosen(found: Sequence[tuple[float, int, int]]) -> dict[int, list[int]]:
+def _chosen(found: Sequence[Candidate]) -> dict[int, list[int]]:
     channels: dict[int, list[int]] = {}
     for _, index, channel in found:
         channels.setdefault(index, []).append(channel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnxslim.base import Context, Effect, Pass
-from onnxslim.errors import PassError
+from onnxslim.errors import MissingData, PassError
 from onnxslim.ir import Model
 from onnxslim.passes.quantize._allocation import (
     Choice,
@@ -59,7 +59,11 @@ class AllocateBits(Pass):
             return 0
         rounder = Rounder(context, self.rounding)
         rounder.observe(model, sites)
-        trial = Trial(model, context, sites, rounder, self.block)
+        try:
+            trial = Trial(model, context, sites, rounder, self.block)
+        except MissingData as reason:
+            context.decline(sites[0].node, str(reason))
+            return 0
         chosen = self._choose(trial)
         trial.note(chosen)
         return trial.write(model, sites, context, chosen)
