@@ -17,7 +17,7 @@ from onnxslim.passes.quantize._allocation import (
 )
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
 from onnxslim.passes.quantize._storage import holds_initializers
-from onnxslim.passes.quantize._weight_sites import find, unpacks_weights
+from onnxslim.passes.quantize._weight_sites import Site, find, unpacks_weights
 from onnxslim.passes.quantize._widths import Trial
 
 _DEFAULT_SQNR = 30.0
@@ -57,13 +57,16 @@ class AllocateBits(Pass):
         sites = find(model, context)
         if not sites:
             return 0
-        rounder = Rounder(context, self.rounding)
-        rounder.observe(model, sites)
         try:
-            trial = Trial(model, context, sites, rounder, self.block)
+            return self._allocate(model, context, sites)
         except MissingData as reason:
             context.decline(sites[0].node, str(reason))
             return 0
+
+    def _allocate(self, model: Model, context: Context, sites: list[Site]) -> int:
+        rounder = Rounder(context, self.rounding)
+        rounder.observe(model, sites)
+        trial = Trial(model, context, sites, rounder, self.block)
         chosen = self._choose(trial)
         trial.note(chosen)
         return trial.write(model, sites, context, chosen)
