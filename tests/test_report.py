@@ -44,7 +44,7 @@ def test_keys(plain: dict[str, Any]) -> None:
         assert list(plain[side]) == ["nodes", "ops", "parameters", "bytes", "macs"]
     for step in plain["steps"]:
         assert list(step) == [
-            "pass", "effect", "changes", "seconds", "skipped", "declined", "difference",
+            "pass", "effect", "changes", "seconds", "skipped", "declined", "difference", "notes",
         ]  # fmt: skip
     assert list(plain["validation"]) == [
         "feeds", "max_abs", "relative", "allowed", "onnxruntime", "passed", "reason",
