@@ -14,7 +14,7 @@ import kit
 from onnxslim import validate
 from onnxslim.base import Effect
 from onnxslim.data import Calibration
-from onnxslim.errors import BrokenModel, CannotRun, DataError
+from onnxslim.errors import BrokenModel, CannotRun, DataError, MissingData
 from onnxslim.ir import Model
 from onnxslim.validate import Difference, Reference, check_structure, index_bounds
 
@@ -526,3 +526,30 @@ def test_weights_of_the_same_name_in_two_branches_do_not_clash() -> None:
     other = validate._without_weights(of).graph.node[0].attribute[1].g
     assert list(other.initializer[0].dims) == [500]
     structure(of, of.copy(), Path("nowhere.onnx"))
+
+
+# Noise
+
+LOUDER = unary("y = Mul(x, c)", "float[1] c = {2.2}")
+
+
+def noise(before: str, after: str) -> float:
+    return on(model(before)).noise(model(after).to_bytes())
+
+
+def test_noise_is_a_ratio_of_powers() -> None:
+    assert noise(TWICE, LOUDER) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_a_model_adds_no_noise_to_itself() -> None:
+    assert noise(TWICE, TWICE) == 0
+
+
+def test_what_becomes_nan_is_infinitely_noisy() -> None:
+    assert noise(TWICE, unary("y = Mul(x, c)", "float[1] c = {nan}")) == math.inf
+
+
+def test_noise_needs_an_output_of_floats() -> None:
+    discrete = unary("y = Cast <to = 7> (x)", y="int64[N]")
+    with pytest.raises(MissingData, match="no output of floats"):
+        noise(discrete, discrete)

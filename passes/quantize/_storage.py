@@ -36,7 +36,7 @@ class Writer:
         default_factory=dict
     )
     """Weights that only pay where there are enough of them for a table."""
-    written: int = 0
+    written: list[Site] = field(default_factory=list)
 
     def refusal(self, grid_bits: int, size: int) -> str | None:
         """Say why *size* weights cannot be packed."""
@@ -125,14 +125,14 @@ class Writer:
             for graph in self.model.graphs():
                 graph.compact()
             self.context.forget()
-        return self.written
+        return len(self.written)
 
     def _replace(self, site: Site, new: Builder, value: Variable) -> None:
         pinned = self.model.pinned()
         ir.replace_uses(site.tensor, value)
         ir.release([site.tensor], pinned)
         site.graph.nodes = [*new.nodes, *site.graph.nodes]
-        self.written += 1
+        self.written.append(site)
 
     def _drop(self, site: Site, new: Builder, reason: str) -> None:
         _discarded(new)

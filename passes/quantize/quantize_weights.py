@@ -66,8 +66,11 @@ class QuantizeWeights(Pass):
                 )
             else:
                 self._put(site, number, rounder, writer, context)
-            rounder.note(site, self.bits)
-        return changes + writer.finish()
+        changes += writer.finish()
+        for site in sites:
+            if site.tensor.dropped or site in writer.written:
+                rounder.note(site, self.bits)
+        return changes
 
     def _put(
         self, site: Site, number: int, rounder: Rounder, writer: Writer, context: Context

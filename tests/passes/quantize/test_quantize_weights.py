@@ -214,6 +214,13 @@ def test_second_order_rounding_without_data_is_to_nearest() -> None:
     assert report.steps[0].notes[0]["rounding"] == "nearest: gptq needs calibration data"
 
 
+def test_notes_the_weights_that_changed() -> None:
+    given: dict[str, Any] = {"w": weights(64, 8), "tiny": weights(8, 2)}
+    before = net("t = MatMul(x, w) y = MatMul(t, tiny)", x="float[2, 64]", rank=2, **given)
+    _, report = quantized(before)
+    assert [note["layer"] for note in report.steps[0].notes] == ["w"]
+
+
 def test_stochastic_rounding_keeps_the_mean() -> None:
     rows = np.where(np.arange(256)[:, None] % 64 == 0, 1, np.full((256, 64), 0.03))
     before = product(w=rows)
