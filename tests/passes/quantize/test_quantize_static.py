@@ -76,6 +76,8 @@ A = f"a = Conv{PADS}(x, w)"
         (f"{A} b = Sigmoid(a) c = Mul(a, b) y = Conv(c, v)",
          "QLinearConv QLinearSigmoid QLinearMul QLinearConv"),
         (f"{A} b = LeakyRelu(a) y = Conv(b, v)", "QLinearConv QLinearLeakyRelu QLinearConv"),
+        (f"{A} b = Conv{PADS}(x, v) c = Add(a, b) y = Relu(c)",
+         "QLinearConv QLinearConv QLinearAdd"),
         (f"{A} b = Relu(a) y = GlobalAveragePool(b)", "QLinearConv QLinearGlobalAveragePool"),
     ],
 )  # fmt: skip
