@@ -2,8 +2,8 @@
 
 Layers (Conv, Gemm, MatMul with constant weights) are chosen by the caller. Carriers are operators
 that onnxruntime runs on 8-bit integers too; one is taken where it reads only what layers and
-carriers make, and another one of them reads it. So no operator in the middle of integers computes
-with floats, and none at the edge is quantized in vain.
+carriers make, and another one of them reads it or there is less to read behind it. So no operator
+in the middle of integers computes with floats, and none at the edge is quantized in vain.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ COMPUTES = (
     *("Relu", "Sigmoid"),
 )
 """Operators that onnxruntime computes on 8-bit integers."""
+_SHRINKING = ("Add", "AveragePool", "GlobalAveragePool", "MaxPool", "Mul")
+"""Operators that read more than they put out: integers pay although nobody reads them after."""
+_MAKING_FLOATS = ("Gemm", "MatMul")
+"""Operators that read integers and may put out floats."""
 _FOLDING = ("Add", "Conv", "Gemm")
 """Operators that clip at zero while they requantize, where nobody reads what they had before."""
 
@@ -140,12 +144,16 @@ class _Placer:
         made = {end for node in inside for end in self.ends(node)}
         read = {t for node in inside for t in data_inputs(node)}
         needed = {t for node in self.layers for t in data_inputs(node)}
-        edge = {
-            node
-            for node in self.carriers
-            if any(t not in made and t not in needed for t in data_inputs(node))
-            or not (node.operator == "GlobalAveragePool" or read.intersection(self.ends(node)))
-        }
+        whole = {end for n in inside if n.operator not in _MAKING_FLOATS for end in self.ends(n)}
+
+        def pays(node: Node) -> bool:
+            inputs = set(data_inputs(node))
+            if not inputs <= made | needed:
+                return False
+            shrinks = node.operator in _SHRINKING and inputs <= whole
+            return shrinks or not read.isdisjoint(self.ends(node))
+
+        edge = {node for node in self.carriers if not pays(node)}
         self.carriers -= edge
         freed = {clip for node in edge for clip in [self.clip_behind(node)] if clip in self.folded}
         self.folded -= freed

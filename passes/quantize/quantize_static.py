@@ -19,8 +19,8 @@ from onnxslim.passes.quantize._qdq import Layer, bias_of, write
 
 _FEEDS = 8
 """Samples on which layers are compared with each other."""
-_NEGLIGIBLE = 4e-4
-"""Noise-to-signal ratio below which no layer is worth floats: 34 dB."""
+_NEGLIGIBLE = 1e-3
+"""Noise-to-signal ratio below which no layer is worth floats: 30 dB."""
 _LITTLE = 0.1
 """Share of the weights above which a layer is worth its noise."""
 
@@ -30,7 +30,10 @@ class QuantizeStatic(Pass):
     """Compute layers on 8-bit integers, whose ranges come from calibration data.
 
     Conv, Gemm and MatMul with constant weights read uint8 activations and int8 weights, and what
-    stands between them (Add, Concat, pooling, reshaping) computes on integers too.
+    stands between them (Add, Concat, pooling, reshaping) computes on integers too. Layers stay
+    floats where they alone make much noise, or where the outputs would move beyond the tolerance.
+    The percentile is the default: of LPRNet's plates it read 1.1 points more than mse, 1.9 more
+    than minmax and 4.8 more than entropy. On ResNet-20 the first three are equal within 0.3 points.
     """
 
     name = "quantize-static"
@@ -41,7 +44,7 @@ class QuantizeStatic(Pass):
     calibrator: Calibrator = "percentile"
     per_channel: bool = True
     bias_correction: bool = True
-    tolerance: float = 0.04
+    tolerance: float = 0.045
     """How far outputs may move, of their scale; layers that move them further stay floats."""
 
     def apply(self, model: Model, context: Context) -> int:
@@ -167,7 +170,9 @@ class _Study:
         First go single small layers that make much of the noise, then as many as the tolerance
         asks for, those first that make the most noise for what they save.
         """
-        everything = list(self.layers)
+        everything, tolerance = list(self.layers), self.step.tolerance
+        if self.noise(everything) <= _NEGLIGIBLE and self.distance(everything) <= tolerance:
+            return everything
         alone = {}
         for number, name in enumerate(everything):
             self.context.progress("quantizing layers one by one", number, len(everything))
@@ -175,12 +180,12 @@ class _Study:
         order = sorted(everything, key=lambda name: alone[name] / self.size(name))
         while order and self.is_culprit(order[-1], alone, order):
             order.pop()
-        if self.distance(order) <= self.step.tolerance:
+        if self.distance(order) <= tolerance:
             return order
         fits, fails = 0, len(order)
         while fails - fits > 1:
             middle = (fits + fails) // 2
-            close = self.distance(order[:middle]) <= self.step.tolerance
+            close = self.distance(order[:middle]) <= tolerance
             fits, fails = (middle, fails) if close else (fits, middle)
         return order[:fits]
 

@@ -55,7 +55,8 @@ def fused(of: Model) -> list[str]:
 def convs(body: str, **arrays: Any) -> Model:
     """Make a network of layers w, v, u with 16 channels."""
     layers = {name: normal(16, 16, 3, 3, seed=i) / 12 for i, name in enumerate("wvu")}
-    return net(body, x="float[2, 16, 8, 8]", **{**layers, **arrays})
+    bounds = {"nil": np.array(0.0), "one": np.array(1.0)}
+    return net(body, x="float[2, 16, 8, 8]", opset=18, **{**layers, **bounds, **arrays})
 
 
 PADS = "<pads = [1, 1, 1, 1]>"
@@ -76,6 +77,13 @@ A = f"a = Conv{PADS}(x, w)"
         (f"{A} b = Sigmoid(a) c = Mul(a, b) y = Conv(c, v)",
          "QLinearConv QLinearSigmoid QLinearMul QLinearConv"),
         (f"{A} b = LeakyRelu(a) y = Conv(b, v)", "QLinearConv QLinearLeakyRelu QLinearConv"),
+        (f"{A} b = Conv{PADS}(x, v) c = Add(a, b) y = Relu(c)",
+         "QLinearConv QLinearConv QLinearAdd"),
+        (f"{A} b = Clip(a, nil, one) y = Conv(b, v)", "QLinearConv QLinearConv"),
+        (f"{A} b = Tanh(a) y = Conv(b, v)", "QLinearConv Tanh QLinearConv"),
+        (f"{A} b, c = Split<axis = 1, num_outputs = 2>(a) d = Concat<axis = 1>(c, b)"
+         " y = Conv(d, v)",
+         "QLinearConv Split QLinearConcat QLinearConv"),
         (f"{A} b = Relu(a) y = GlobalAveragePool(b)", "QLinearConv QLinearGlobalAveragePool"),
     ],
 )  # fmt: skip
