@@ -1,24 +1,25 @@
 """Ways to write a pass: a pattern and its replacement, or rules by operator.
 
-`RewritePass` replaces what a pattern matches by what `rewrite` builds. `BypassPass` removes nodes
-whose output equals one of their inputs. Both keep use lists, names and graph outputs right, let go
-of what nobody needs any more, and decline, with a reason, what they must not do.
+`RewritePass` replaces what a pattern matches by what `rewrite` builds, `FormsPass` what one of
+several patterns matches. `BypassPass` removes nodes whose output equals one of their inputs. All
+keep use lists, names and graph outputs right, let go of what nobody needs any more, and decline,
+with a reason, what they must not do.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from onnxslim import ir
-from onnxslim.base import Context, Pass
+from onnxslim.base import Context, Effect, Pass
 from onnxslim.errors import Declined
-from onnxslim.ir import Constant, Graph, Model, Names, Node, Tensor, Variable
-from onnxslim.pattern import Match, Op, match
+from onnxslim.ir import Constant, Graph, Index, Model, Names, Node, Tensor, Variable
+from onnxslim.pattern import Match, Op, Pattern, match
 from onnxslim.shapes import Facts
 
 
@@ -273,3 +274,59 @@ class BypassPass(Pass):
             return False
         ir.erase([node], site.pinned)
         return True
+
+
+Build = Callable[[Builder, Match, Facts], Tensor | None]
+"""Returns what takes the place of the root's output; see `RewritePass.rewrite`."""
+
+
+@dataclass(frozen=True)
+class FormsPass(Pass):
+    """Replace what fits one of several patterns; the first ones go first."""
+
+    forms: ClassVar[Sequence[tuple[Op, Build]]]
+
+    def facts(self, model: Model, context: Context) -> Facts:
+        """Return what the forms may take as known of *model*."""
+        return context.facts(model)
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Sweep every graph once for every form that the operators of the model allow."""
+        present = context.once(model, Index).operators
+        fitting = [
+            (pattern, build)
+            for pattern, build in self.forms
+            if all(present.intersection(types) for types in _needed(pattern))
+        ]
+        if not fitting:
+            return 0
+        facts = self.facts(model, context)
+        return sum(_Form(*form, facts, self).apply(model, context) for form in fitting)
+
+
+@dataclass(frozen=True)
+class _Form(RewritePass):
+    """One pattern of several."""
+
+    name = "form"
+    effect = Effect.ROUNDING
+    pattern: Op  # type: ignore[misc]
+    build: Build
+    facts: Facts
+    whole: FormsPass
+
+    @property
+    def may_grow(self) -> bool:  # type: ignore[override]
+        """Whether the pass of which this is a form may grow the file."""
+        return self.whole.may_grow
+
+    def rewrite(self, new: Builder, m: Match) -> Tensor | None:
+        return self.build(new, m, self.facts)
+
+
+def _needed(pattern: Pattern) -> Iterator[tuple[str, ...]]:
+    """Yield, for every node that the pattern cannot do without, its operators."""
+    if isinstance(pattern, Op):
+        yield pattern.types
+        for operand in pattern.operands:
+            yield from _needed(operand)

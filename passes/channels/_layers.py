@@ -150,7 +150,7 @@ def _rows(site: Site, inputs: Channels, outputs: int, groups: int, view: Array) 
 def _cut_conv(site: Site, new: Builder) -> None:
     node = site.node
     linear = linear_of(site)
-    rows, columns = _masks(site, 1, 1)
+    rows, columns = _masks(site)
     if linear is not None:
         weights, bias = linear.without(_filled(columns, linear.base), _filled(rows, linear.rows))
         _set_weights(site, 1, weights, new)
@@ -175,7 +175,7 @@ def linear_of(site: Site) -> Linear | None:
     return None
 
 
-def _masks(site: Site, axis: int, out_axis: int) -> tuple[Array | None, Array | None]:
+def _masks(site: Site) -> tuple[Array | None, Array | None]:
     """Return which outputs and inputs stay; None where all do."""
     rows, columns = site.mask(site.node.outputs[0]), site.mask(site.node.inputs[0])
     return None if rows is None else rows[1], None if columns is None else columns[1]
@@ -267,7 +267,7 @@ def _rescaled(known: Channels, factor: float) -> Channels:
 def _cut_gemm(site: Site, new: Builder) -> None:
     linear = linear_of(site)
     assert linear is not None
-    rows, columns = _masks(site, 1, 1)
+    rows, columns = _masks(site)
     weights, bias = linear.without(_filled(columns, linear.base), _filled(rows, linear.rows))
     _set_weights(site, 1, weights, new)
     ratio = site.node.attr("alpha", 1.0) / site.node.attr("beta", 1.0)

@@ -45,7 +45,7 @@ def _concat(site: Site) -> list[Channels]:
     )
     if all(known.axis in (None, axis) for known in given):
         return [joined.at(axis, _joined(site, given, extents))]
-    return [joined.at(*_across(site, given, axis))]
+    return [joined.at(*_across(site, given))]
 
 
 def _joined(site: Site, given: Sequence[Channels], extents: Sequence[int | None]) -> Array:
@@ -60,7 +60,7 @@ def _joined(site: Site, given: Sequence[Channels], extents: Sequence[int | None]
     return np.concatenate(parts)
 
 
-def _across(site: Site, given: Sequence[Channels], axis: int) -> tuple[int | None, Array]:
+def _across(site: Site, given: Sequence[Channels]) -> tuple[int | None, Array]:
     """Tie channels that lie along another axis than the one that is joined."""
     axes = {known.axis for known in given}
     sizes = {len(known.places) for known in given}

@@ -15,7 +15,13 @@ import numpy as np
 
 from onnxslim.base import Effect
 from onnxslim.ir import Node, Tensor, producer
-from onnxslim.passes.contrib._contrib import DOMAIN, ContribPass, require_single, scalar
+from onnxslim.passes.contrib._contrib import (
+    DOMAIN,
+    ContribPass,
+    require_single,
+    scalar,
+    take_private,
+)
 from onnxslim.pattern import Match, const, either, op
 from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
@@ -54,12 +60,14 @@ class _Heads:
         query = self._query(self._unscaled(m.tensor("q")))
         key, value = self._key_and_value(values[3] == size)
         scale = self._scale()
-        return self.new.node(
+        result = self.new.node(
             "MultiHeadAttention",
             (query, key, value, None, None, self._mask(query, keys[3])),
             {"num_heads": heads, "scale": scale},
             domain=DOMAIN,
         )
+        take_private(m)
+        return result
 
     def _dims(self, name: str) -> tuple[Any, ...]:
         dims = self.facts.dims(self.m.tensor(name))

@@ -13,9 +13,9 @@ import numpy as np
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
-from onnxslim.passes.fuse._forms import FormsPass, products, require_float, require_shape_of
+from onnxslim.passes.fuse._forms import products, require_float, require_shape_of
 from onnxslim.pattern import Match, Op, const, either, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 

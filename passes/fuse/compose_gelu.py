@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
-from onnxslim.passes.fuse._forms import FormsPass, products, require_float, require_shape_of
+from onnxslim.passes.fuse._forms import products, require_float, require_shape_of
 from onnxslim.pattern import Match, const, either, op
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _C, _S = 0.044715, math.sqrt(2 / math.pi)

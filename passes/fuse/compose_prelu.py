@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
-from onnxslim.passes.fuse._forms import Build, FormsPass, require_float, require_shape_of
+from onnxslim.passes.fuse._forms import require_float, require_shape_of
 from onnxslim.pattern import Match, const, either, op
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Build, Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _BELOW = op.Relu(op.Neg("x"))

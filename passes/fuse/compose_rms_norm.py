@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.passes.fuse._moments import RMS_NORMALIZED, RMS_SCALED, Norm, roots
 from onnxslim.pattern import Match, either
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 

@@ -14,9 +14,8 @@ from onnx import TensorProto
 
 from onnxslim.base import Effect
 from onnxslim.ir import Node, Tensor, producer
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _SHIFTED = op.Sub("x", "top")

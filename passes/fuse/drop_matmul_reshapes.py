@@ -12,9 +12,8 @@ import numpy as np
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor, producer
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Expr, Facts
 
 _RESHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")

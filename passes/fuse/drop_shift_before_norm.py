@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
 from onnxslim.passes.fuse._affine import affine
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, const, op
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _BIASED = ("x", "weight", const("bias"))

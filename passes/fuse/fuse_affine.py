@@ -20,9 +20,8 @@ from onnxslim.passes.fuse._affine import (
     scaled,
     transformed,
 )
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _WEIGHTS = ("x", const("weight"), opt("bias"))

@@ -15,9 +15,8 @@ from onnxslim.base import Effect
 from onnxslim.ir import Array, Node, Tensor
 from onnxslim.passes.fuse._affine import affine, arithmetic, fit, normalization, transformed
 from onnxslim.passes.fuse._batchnorm import as_type_of
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, const, either, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _WEIGHT = op.DequantizeLinear(const("codes"), const("step"), opt(const("zero point")))

@@ -17,9 +17,8 @@ from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Node, Tensor, producer
 from onnxslim.passes.fuse._affine import Affine, affine, arithmetic, normalization, scaled
 from onnxslim.passes.fuse._batchnorm import as_type_of
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, Op, Operand, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 

@@ -17,9 +17,8 @@ from onnxslim.base import Effect
 from onnxslim.ir import Array, Tensor
 from onnxslim.passes.fuse._batchnorm import as_type_of
 from onnxslim.passes.fuse._convolution import geometry
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 

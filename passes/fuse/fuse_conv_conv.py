@@ -17,9 +17,8 @@ from onnxslim.cost import macs
 from onnxslim.ir import Array, Node, Tensor
 from onnxslim.passes.fuse._batchnorm import as_type_of
 from onnxslim.passes.fuse._convolution import geometry, grouped, is_pointwise, regrouped
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 

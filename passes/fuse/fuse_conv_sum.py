@@ -19,9 +19,8 @@ from onnxslim.passes.fuse._affine import normalization
 from onnxslim.passes.fuse._batchnorm import scale_and_shift
 from onnxslim.passes.fuse._branches import Branch, built, joined_all
 from onnxslim.passes.fuse._convolution import Geometry, geometry
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, match, op, rest
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _SUMS = ("Add", "Sum")

@@ -13,10 +13,9 @@ import numpy as np
 from onnxslim.base import Effect
 from onnxslim.ir import Array, Node, Tensor
 from onnxslim.passes.fuse._batchnorm import as_type_of
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.passes.fuse._products import matrix_of
 from onnxslim.pattern import Match, Op, Operand, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
 from onnxslim.passes.fuse._batchnorm import as_type_of
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.passes.fuse._products import matrix_of
 from onnxslim.pattern import Match, Op, Operand, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _PRODUCTS = ("Gemm", "MatMul")

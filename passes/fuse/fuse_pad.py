@@ -13,9 +13,8 @@ import numpy as np
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor, producer
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, op, opt, rest
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _PAD = op.Pad("x", opt("pads"), opt("value"), opt("axes"))

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from onnxslim.base import Effect
 from onnxslim.ir import Array, Node, Tensor
 from onnxslim.passes.fuse._convolution import geometry, is_pointwise
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, const, op, opt
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 _CONV = op.Conv("x", const("weight"), opt("bias"))

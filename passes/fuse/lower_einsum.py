@@ -12,9 +12,8 @@ from onnx import TensorProto
 
 from onnxslim.base import Effect
 from onnxslim.ir import Array, Constant, Tensor
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.pattern import Match, op
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Expr, Facts
 
 _MATMUL_TYPES = frozenset(

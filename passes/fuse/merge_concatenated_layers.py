@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
-from onnxslim.passes.fuse._forms import FormsPass
 from onnxslim.passes.fuse._parallel import Layer, above, built
 from onnxslim.pattern import Match, op, rest
-from onnxslim.rewrite import Builder
+from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
 
 

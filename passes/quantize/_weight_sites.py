@@ -87,12 +87,12 @@ def find(model: Model, context: Context) -> list[Site]:
     homes = _homes(model)
     pinned = model.pinned()
     found: dict[Constant, Site] = {}
-    for graph, nodes in context.find(model, _RULES):
+    for _, nodes in context.find(model, _RULES):
         for node in nodes:
             for slot, tensor in _weights(node):
                 if tensor in found:
                     continue
-                reason = _refusal(tensor, node, graph, homes, pinned)
+                reason = _refusal(tensor, node, homes, pinned)
                 if reason is not None:
                     context.decline(node, reason)
                     continue
@@ -130,7 +130,7 @@ def _homes(model: Model) -> dict[Tensor, Graph]:
 
 
 def _refusal(
-    tensor: Constant, node: Node, graph: Graph, homes: dict[Tensor, Graph], pinned: frozenset[int]
+    tensor: Constant, node: Node, homes: dict[Tensor, Graph], pinned: frozenset[int]
 ) -> str | None:
     if tensor not in homes or ir.has_parameters(node):
         return "it stands in a local function"
