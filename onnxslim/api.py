@@ -106,9 +106,9 @@ def run(
         if changed:
             loaded = converted
         if changed and check != "off":
-            feeds = None if data is None else _calibration(data, original, images, seed)
+            feeds = None if data is None else calibration(data, original, images, seed)
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
-    feeds = None if data is None else _calibration(data, loaded, images, seed)
+    feeds = None if data is None else calibration(data, loaded, images, seed)
     result, report = Pipeline(steps, check=check, seed=seed)(loaded, feeds, progress)
     if target_opset is not None and result.opset != target_opset:
         reason = str(report.steps[0].skipped).removeprefix("left out on this model: ")
@@ -226,7 +226,7 @@ def _edited(
     input_shapes: Shapes | None,
 ) -> tuple[Model, list[str]]:
     """Load *model* and change what the caller wants changed before anything is compared."""
-    loaded = _load(model)
+    loaded = as_model(model)
     if not (inputs or outputs or input_shapes):
         return loaded, []
     loaded = loaded.copy() if isinstance(model, Model) else loaded
@@ -272,7 +272,8 @@ def _repeatable(data: Any) -> Any:
     return data if kept else list(data)
 
 
-def _load(model: Source) -> Model:
+def as_model(model: Source) -> Model:
+    """Load a path, convert a proto; a Model is returned as it is. Raises ModelError, InputError."""
     if isinstance(model, Model):
         return model
     if isinstance(model, onnx.ModelProto):
@@ -282,9 +283,10 @@ def _load(model: Source) -> Model:
     return Model.load(model)
 
 
-def _calibration(
-    data: Data, model: Model, images: Mapping[str, Any] | None, seed: int
+def calibration(
+    data: Data, model: Model, images: Mapping[str, Any] | None = None, seed: int = 0
 ) -> Calibration:
+    """Return *data* as feeds that fit *model*. Raises DataError, InputError."""
     if isinstance(data, Calibration):
         return data
     specs = input_specs(model.skeleton())

@@ -11,7 +11,9 @@ import itertools
 import math
 import os
 import re
+import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +37,8 @@ from onnxslim.errors import CannotRun, ModelError
 from onnxslim.ir import STANDARD_DOMAINS, Array, Constant, Model, Node, Tensor, elem_type, weights
 from onnxslim.ir.serde import Exporter
 
+VERSION = str(ort.__version__)
+"""Version of onnxruntime."""
 Source = bytes | Path
 """A serialised model, or the path of its file (needed beyond 2 GiB)."""
 
@@ -43,6 +47,9 @@ _IN_MEMORY = 1 << 26
 """Models of fewer bytes are handed to onnxruntime as bytes, larger ones as files."""
 _LARGE = 1 << 28
 """From this many bytes on, sessions save memory rather than time."""
+
+_LEAST_RUNS = 11
+"""So many pairs of runs are timed at least."""
 
 # Values that NumPy has no types for: their bytes are copied in and out.
 _NARROW = ("BFLOAT16", "FLOAT8", "FLOAT6", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2")
@@ -129,6 +136,31 @@ def _options(optimize: bool, threads: int, save_memory: bool) -> ort.SessionOpti
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
     return options
+
+
+def latency_ratio(
+    candidate: Source, baseline: Source, feeds: Sequence[Feed], seconds: float = 2.0
+) -> float:
+    """Return the time of a run of *candidate* as a multiple of that of *baseline*.
+
+    Both run with all of onnxruntime's optimizations on one thread, in turn, for about so many
+    *seconds* in all; it is the median of the ratios of neighbouring runs. Raises CannotRun.
+    """
+    sessions = [Session(source, optimize=True) for source in (candidate, baseline)]
+    for session in sessions:
+        session.run(feeds[0])
+    ratios, end = list[float](), time.monotonic() + seconds
+    for turn in itertools.count():
+        feed = feeds[turn // 2 % len(feeds)]
+        pair = [0.0, 0.0]
+        for index in (0, 1) if turn % 2 else (1, 0):
+            start = time.perf_counter()
+            sessions[index].run(feed)
+            pair[index] = time.perf_counter() - start
+        ratios.append(pair[0] / pair[1])
+        if time.monotonic() > end and len(ratios) >= _LEAST_RUNS:
+            return statistics.median(ratios)
+    raise AssertionError("unreachable")
 
 
 def _is_large(source: Source) -> bool:

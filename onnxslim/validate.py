@@ -197,6 +197,16 @@ def _error(expected: Any, found: Any, output: str) -> _Error:
     return _NONE if expected == found else _TOTAL
 
 
+def distance(expected: Any, found: Any, output: str) -> tuple[float, bool]:
+    """Return how far *found* is from *expected*, relative to its scale, and whether bits agree.
+
+    Infinite where integers, texts, or the places of infinities and NaN differ. Raises BrokenModel
+    where types, shapes or lengths disagree.
+    """
+    error = _error(expected, found, output)
+    return error.relative, error.identical
+
+
 def _worst_of(errors: Iterable[_Error]) -> _Error:
     worst = _NONE
     for error in errors:
@@ -597,6 +607,15 @@ def _sizes(feed: Feed) -> tuple[Any, ...]:
         value[0].shape if isinstance(value, list) and value else np.shape(value)
         for value in feed.values()
     )
+
+
+def rounding(model: Model, own: float = 0.0) -> float:
+    """Return the relative error up to which two results of *model* differ by rounding only.
+
+    *own* is what onnxruntime's own optimizations change.
+    """
+    least = _HALF_ROUNDING if _computes_in_halves(model) else _ROUNDING
+    return max(least, _MARGIN * own)
 
 
 def _computes_in_halves(model: Model) -> bool:

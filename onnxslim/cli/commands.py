@@ -7,17 +7,19 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from onnxslim.cli.options import CONTEXT, image_options, images_given
+from onnxslim.cli.regress import check, record
+
 if TYPE_CHECKING:
     from onnxslim.api import Outcome
 
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _LISTS = {
     "--input-shapes": r".+:[\d,\s]+",
     "--model-check-inputs": r".+:([\d,\s]+|.+\.npy)",
@@ -54,28 +56,12 @@ def _repeated(args: list[str]) -> Iterator[str]:
         yield word
 
 
-_IMAGES = {
-    "color": ("rgb|bgr|gray", "Channels of images in -c, in the model's order."),
-    "resize": ("PIXELS|H,W", "Length of their shorter side, or both."),
-    "crop": ("PIXELS|H,W", "Keep this much of the middle."),
-    "scale": ("X", "Multiply bytes by this; 1/255 if not given."),
-    "mean": ("X|X,X,X", "Subtract this then."),
-    "std": ("X|X,X,X", "Divide by this then."),
-    "layout": ("nchw|nhwc", "Order of the axes, where the input's shape does not tell."),
-}
-
-
-def _image_options(command: Callable[..., int]) -> Callable[..., int]:
-    for name, (metavar, text) in reversed(_IMAGES.items()):
-        command = click.option(f"--{name}", metavar=metavar, help=text)(command)
-    return command
-
-
 @click.command(
     cls=_Lists,
-    context_settings=_CONTEXT,
+    context_settings=CONTEXT,
     epilog="Other commands: 'onnxslim passes' lists the passes, 'onnxslim inspect MODEL...' prints "
-    "what models are made of.",
+    "what models are made of, 'onnxslim record' keeps a model's answers, 'onnxslim check' compares "
+    "another's with them.",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="IN")
 @click.argument("target", type=click.Path(path_type=Path), metavar="[OUT]", required=False)
@@ -96,7 +82,7 @@ def _image_options(command: Callable[..., int]) -> Callable[..., int]:
     help="Inputs to work and compare on: .npz, .npy, a folder of test_data_set_* or of images, a "
     ".toml file that says so, module:function, or random:32 (made up).",
 )
-@_image_options
+@image_options
 @click.option(
     "--input-shapes",
     multiple=True,
@@ -209,8 +195,7 @@ def slim(
         raise click.UsageError("-c and --model-check-inputs are the same; give one")
     if others:
         raise click.UsageError(f"{others[0]} is one file too many; write: onnxslim IN -o OUT")
-    if data is None and any(images.values()):
-        raise click.UsageError("how images are read goes with -c")
+    said = images_given(images, data)
     destination = _destination(target, output, dry_run)
     _log(quiet, verbose)
     from onnxslim import api, dropin
@@ -226,7 +211,7 @@ def slim(
             model,
             passes,
             data=model_check_inputs or data,
-            images={name: value for name, value in images.items() if value is not None},
+            images=said,
             input_shapes=input_shapes,
             inputs=_names(inputs),
             outputs=_names(outputs),
@@ -302,7 +287,7 @@ def _write_report(outcome: Outcome, path: Path | None) -> None:
         path.write_text(json.dumps(outcome.report.as_dict(), indent=2) + os.linesep)
 
 
-@click.command("passes", context_settings=_CONTEXT)
+@click.command("passes", context_settings=CONTEXT)
 def list_passes() -> None:
     """List every pass: what it does, its effect and its options."""
     from onnxslim.cli.display import Display
@@ -310,7 +295,7 @@ def list_passes() -> None:
     Display().passes()
 
 
-@click.command("inspect", context_settings=_CONTEXT)
+@click.command("inspect", context_settings=CONTEXT)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 def inspect(models: tuple[Path, ...]) -> None:
     """Print what MODELS are made of, side by side."""
@@ -330,4 +315,9 @@ def _inspect(models: tuple[Path, ...], dump_to_disk: bool) -> int:
     return 0
 
 
-COMMANDS = {"passes": list_passes, "inspect": inspect}
+COMMANDS = {
+    "passes": list_passes,
+    "inspect": inspect,
+    "record": record,
+    "check": check,
+}

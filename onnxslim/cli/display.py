@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto, TypeProto
 from rich.console import Console
@@ -21,6 +21,9 @@ from onnxslim.cost import Stats
 from onnxslim.ir import Constant, Model, Tensor, numpy_type
 from onnxslim.pipeline import Report
 from onnxslim.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from onnxslim.regress import Verdict
 
 _PLAIN_WIDTH = 100
 _PLAIN_INTERVAL = 2.0
@@ -80,6 +83,21 @@ class Display:
             self.out.print(f"left alone: {count} x {name}: {reason}", markup=False)
         if len(reasons) > len(shown):
             self.out.print(f"left alone: {len(reasons) - len(shown)} more reasons, with -v")
+
+    def verdict(self, verdict: Verdict, only_failed: bool = False) -> None:
+        """Print what was compared with references."""
+        table = Table(box=None, pad_edge=False)
+        for title in ("", "compared", "found", "allowed"):
+            table.add_column(title, overflow="fold")
+        for item in verdict.findings:
+            if not (only_failed and item.passed):
+                cells = ("ok" if item.passed else "FAILED", item.name, item.found, item.allowed)
+                table.add_row(*map(Text, cells))
+        self.out.print(table)
+        failed = sum(not item.passed for item in verdict.findings)
+        if failed:
+            said = f"{failed} of {len(verdict.findings)} comparisons failed"
+            self.err.print(f"onnxslim: {verdict.model}: {said}", markup=False)
 
     def passes(self) -> None:
         """Print every pass with its effect, options and help line."""

@@ -25,7 +25,7 @@ def called(reference: str) -> Stream:
 
     Modules are also looked for in the working directory. Raises DataError.
     """
-    found = _imported(reference)
+    found = imported(reference)
 
     def feeds() -> Iterator[Any]:
         try:
@@ -38,7 +38,8 @@ def called(reference: str) -> Stream:
     return Stream(feeds, reference)
 
 
-def _imported(reference: str) -> Any:
+def imported(reference: str) -> Any:
+    """Return what ``package.module:name`` stands for. Raises DataError."""
     module, _, name = reference.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -1,0 +1,33 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import click
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_IMAGES = {
+    "color": ("rgb|bgr|gray", "Channels of images in -c, in the model's order."),
+    "resize": ("PIXELS|H,W", "Length of their shorter side, or both."),
+    "crop": ("PIXELS|H,W", "Keep this much of the middle."),
+    "scale": ("X", "Multiply bytes by this; 1/255 if not given."),
+    "mean": ("X|X,X,X", "Subtract this then."),
+    "std": ("X|X,X,X", "Divide by this then."),
+    "layout": ("nchw|nhwc", "Order of the axes, where the input's shape does not tell."),
+}
+
+
+def image_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that say how images become arrays."""
+    for name, (metavar, text) in reversed(_IMAGES.items()):
+        command = click.option(f"--{name}", metavar=metavar, help=text)(command)
+    return command
+
+
+def images_given(images: Mapping[str, str | None], data: str | None) -> dict[str, str]:
+    """Return those of `image_options` that were given. Raises UsageError where there is no data."""
+    given = {name: value for name, value in images.items() if value is not None}
+    if given and data is None:
+        raise click.UsageError("how images are read goes with -c")
+    return given
