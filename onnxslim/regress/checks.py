@@ -179,7 +179,8 @@ class _Checker:
             }
             expected = {value.name: value.type for value in values}
             same = list(found.items()) == list(expected.items())
-            yield Finding(side, same, _signature(found), _signature(expected))
+            said = "as recorded" if same else _signature(found)
+            yield Finding(side, same, said, _signature(expected))
 
     def _optional(self) -> set[str]:
         """Return the inputs that have a value of their own."""
