@@ -111,6 +111,18 @@ def _image_options(command: Callable[..., int]) -> Callable[..., int]:
     show_default=True,
     help="Compare with the original after each pass, at the end, or never.",
 )
+@click.option(
+    "--max-error",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Lossy passes may move outputs by this part of their scale; 0.05 without --min-sqnr.",
+)
+@click.option(
+    "--min-sqnr",
+    type=float,
+    metavar="DB",
+    help="Signal-to-noise ratio that lossy passes must leave at every output.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated inputs.")
 @click.option(
     "--external-data",
@@ -173,6 +185,8 @@ def slim(
     input_shapes: tuple[str, ...],
     report: Path | None,
     check: str,
+    max_error: float | None,
+    min_sqnr: float | None,
     seed: int,
     external_data: bool,
     dry_run: bool,
@@ -237,6 +251,8 @@ def slim(
             skip=skip,
             size_threshold=size_threshold,
             check="end" if model_check and check == "off" else check,  # type: ignore[arg-type]
+            max_error=max_error,
+            min_sqnr=min_sqnr,
             seed=seed,
             progress=progress,
         )
