@@ -75,6 +75,8 @@ def run(
     skip: Iterable[str] = (),
     size_threshold: int | None = None,
     check: Check = "end",
+    max_error: float | None = None,
+    min_sqnr: float | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Outcome:
@@ -85,6 +87,8 @@ def run(
     with the model that was changed so; how far *dtype* moves the original is a warning of its own.
     *target_opset* converts the model first, and the result is compared with what it was before;
     *contrib* adds the recipe of that name, whose operators only onnxruntime knows.
+    Lossy passes may move outputs by *max_error*, relative to their scale, and down to *min_sqnr* dB
+    at the worst output of floats; 0.05 where neither is given.
     *images* says how images in *data* become arrays: ``{"mean": 0.5, "std": 0.5}`` (docs/data.md).
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
@@ -109,7 +113,8 @@ def run(
             feeds = None if data is None else calibration(data, original, images, seed)
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
     feeds = None if data is None else calibration(data, loaded, images, seed)
-    result, report = Pipeline(steps, check=check, seed=seed)(loaded, feeds, progress)
+    pipeline = Pipeline(steps, check=check, budget=max_error, min_sqnr=min_sqnr, seed=seed)
+    result, report = pipeline(loaded, feeds, progress)
     if target_opset is not None and result.opset != target_opset:
         reason = str(report.steps[0].skipped).removeprefix("left out on this model: ")
         raise BrokenModel(f"the model could not be kept in opset {target_opset}: {reason}")
@@ -137,6 +142,8 @@ def slim(
     skip_fusion_patterns: Sequence[str] | None = None,
     size_threshold: int | None = None,
     check: Check = "end",
+    max_error: float | None = None,
+    min_sqnr: float | None = None,
     model_check: bool | None = None,
     model_check_inputs: Sequence[str] | None = None,
     seed: int = 0,
@@ -152,6 +159,7 @@ def slim(
     *passes* is a recipe or a list such as ``"fuse-conv-bn,drop-dead"``; *data* are inputs to
     compare on (a file, a folder or feeds, docs/data.md); *input_shapes* fixes
     dimensions, e.g. ``{"image": (1, 3, 224, 224)}``; *check* is ``"each"``, ``"end"`` or ``"off"``;
+    *max_error* and *min_sqnr* say how far lossy passes may go, as in `run`;
     *target_opset* converts the model to that version of ONNX's operators first, *contrib* allows
     operators of onnxruntime's own (docs/opsets.md).
     A model over 2 GiB comes back with its weights left in the external data of *output*.
@@ -188,6 +196,8 @@ def slim(
         skip=(*(skip_optimizations or ()), *(skip_fusion_patterns or ())),
         size_threshold=size_threshold,
         check=_check(check, model_check),
+        max_error=max_error,
+        min_sqnr=min_sqnr,
         seed=seed,
     )
     if dump_to_disk:

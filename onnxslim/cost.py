@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnxslim.ir import Model, Node, Opaque, Variable
+from onnxslim.ir import Constant, Model, Node, Opaque, Variable
 from onnxslim.shapes import Dim, Facts, infer
 
 
@@ -41,6 +41,36 @@ def measure(model: Model, facts: Facts | None = None, size: int | None = None) -
         parameters=parameters(model),
         bytes=model.size() if size is None else size,
         macs=sum(macs(node, facts) for node in nodes),
+    )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a node costs; ``parameters`` and ``bytes`` are those of constants it alone reads."""
+
+    name: str
+    op: str
+    parameters: int
+    bytes: int
+    macs: int
+
+
+def layers(model: Model, facts: Facts | None = None) -> list[Layer]:
+    """List the nodes that hold parameters or multiply, in order."""
+    facts = infer(model) if facts is None else facts
+    found = (_layer(node, facts) for node in model.nodes() if node.operator != "Constant")
+    return [layer for layer in found if layer.parameters or layer.macs]
+
+
+def _layer(node: Node, facts: Facts) -> Layer:
+    own = [t for t in dict.fromkeys(node.inputs) if isinstance(t, Constant) and len(t.outputs) == 1]
+    output = node.outputs[0].name if node.outputs else ""
+    return Layer(
+        name=node.name or output or node.operator,
+        op=node.operator,
+        parameters=sum(tensor.size for tensor in own),
+        bytes=sum(tensor.nbytes for tensor in own),
+        macs=macs(node, facts),
     )
 
 

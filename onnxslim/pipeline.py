@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from onnxslim.validate import Difference, Reference, check_structure
 logger = logging.getLogger(__name__)
 
 Check = Literal["each", "end", "off"]
+MAX_ERROR = 0.05
+"""What lossy passes may move outputs by, relative to their scale, where nothing else is said."""
 MADE_UP = "calibrated on made-up data: expect a loss of accuracy"
 
 
@@ -80,6 +83,8 @@ class Validation:
     """What onnxruntime's own optimizations change on the original, relative."""
     passed: bool | None = None
     """None where nothing was compared; `reason` then says why."""
+    sqnr: float | None = None
+    """Signal-to-noise ratio of the worst output in dB, measured after lossy passes."""
     reason: str | None = None
 
 
@@ -143,19 +148,28 @@ class Pipeline:
 
     *check* says when the result is compared with the original: after every pass, at the end (then a
     failing pass is found by a second run and left out), or never. *rounds* bounds the repetition.
-    *budget* is the relative error that lossy passes may cause.
+    Lossy passes may move outputs by *budget*, relative to their scale (0.05 if nothing is given),
+    and down to a signal-to-noise ratio of *min_sqnr* dB at the worst output of floats.
     """
 
     passes: tuple[Pass, ...]
     rounds: int = 20
     check: Check = "end"
-    budget: float = 0.05
+    budget: float | None = None
     seed: int = 0
+    min_sqnr: float | None = None
 
     @property
     def effect(self) -> Effect:
         """The largest effect of any pass."""
         return max((step.effect for step in self.passes), default=Effect.EXACT)
+
+    @property
+    def max_error(self) -> float:
+        """What lossy passes may move outputs by."""
+        if self.budget is not None:
+            return self.budget
+        return MAX_ERROR if self.min_sqnr is None else math.inf
 
     def __call__(
         self, model: Model, data: Calibration | None = None, progress: Progress = silent
@@ -382,28 +396,62 @@ class _Run:
                 self.warnings.append(f"not validated: {reference.reason}")
                 return Validation(passed=None, reason=reference.reason)
             found = self._difference(reference, content)
+            allowed, sqnr = found.allowed, None
+            if self.pipeline.effect is Effect.LOSSY:
+                allowed = max(allowed, self.pipeline.max_error)
+                sqnr = self._sqnr(reference, content)
         return Validation(
-            reference.count, found.max_abs, found.relative, found.allowed, found.onnxruntime,
-            passed=True, reason=reference.note,
+            reference.count, found.max_abs, found.relative, _finite(allowed), found.onnxruntime,
+            passed=True, sqnr=_finite(sqnr), reason=reference.note,
         )  # fmt: skip
 
     def _difference(self, reference: Reference, content: runtime.Source) -> Difference:
+        """Compare by what the pipeline may do. Raises BrokenModel where that is exceeded."""
         found = reference.compare(content, self.pipeline.effect)
-        if self.pipeline.effect is Effect.LOSSY:
-            passed = found.relative <= max(self.pipeline.budget, found.allowed)
-        else:
-            passed = found.passed
-        if not passed:
+        moved = f"output {found.output!r} moved by {found.relative:.2g} of its scale"
+        if self.pipeline.effect is not Effect.LOSSY:
+            if not found.passed:
+                raise BrokenModel(f"{moved}, allowed is {found.allowed:.2g}")
+            return found
+        least, allowed = self.pipeline.min_sqnr, self.pipeline.max_error
+        sqnr = None if least is None else self._sqnr(reference, content)
+        if least is not None and sqnr is None:
+            allowed = min(allowed, MAX_ERROR)
+        if found.relative > max(allowed, found.allowed):
+            raise BrokenModel(f"{moved}, more than {allowed:.2g}{_way_out(found.relative)}")
+        if least is not None and sqnr is not None and sqnr < least:
             raise BrokenModel(
-                f"output {found.output!r} moved by {found.relative:.2g} of its scale, "
-                f"allowed is {found.allowed:.2g}"
+                f"the signal-to-noise ratio of an output is {sqnr:.1f} dB, less than {least:g}; "
+                f"--min-sqnr {math.floor(sqnr)} would allow it"
             )
         return found
+
+    def _sqnr(self, reference: Reference, content: runtime.Source) -> float | None:
+        """Return the signal-to-noise ratio of the worst output in dB, None without floats."""
+        try:
+            noise = reference.noise(content)
+        except MissingData:
+            return None
+        if not math.isfinite(noise):
+            return -math.inf
+        return -10 * math.log10(noise) if noise else math.inf
 
     def _reference(self, source: runtime.Source) -> Reference:
         if self.reference is None:
             self.reference = Reference(source, self.model, self.data, self.pipeline.seed)
         return self.reference
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _way_out(moved: float) -> str:
+    """Say which option would allow outputs to move so far."""
+    if math.isinf(moved):
+        return ": integers, texts, infinities or NaN differ"
+    digits = 1 - math.floor(math.log10(moved))
+    return f"; --max-error {math.ceil(moved * 10**digits) / 10**digits:g} would allow it"
 
 
 class _Guilty(Exception):
@@ -425,11 +473,16 @@ class _Tally:
         self.difference: Difference | None = None
 
     def add(self, changes: int, seconds: float, context: Context) -> None:
-        """Count a round; what was declined is what the last one declined."""
+        """Count a round; what was declined is what the last one declined.
+
+        Of a lossy pass, which then declines what it did, the first round that changed anything.
+        """
+        done = self.changes and self.kind.effect is Effect.LOSSY
         self.changes += changes
         self.seconds += seconds
         self.calibrated |= context.calibrated
-        self.declined, self.places = context.declined, context.places
+        if not done:
+            self.declined, self.places = context.declined, context.places
         if changes or not self.notes:
             self.notes = context.notes
 

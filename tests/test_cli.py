@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
-from kit import model
+from kit import holding, model
 from onnxslim import Model, api
 from onnxslim.cli import main
 
@@ -361,6 +361,22 @@ def test_two_runs_give_identical_bytes(source: Path, tmp_path: Path) -> None:
     for name in ("a.onnx", "b.onnx"):
         assert main([str(source), "-o", str(tmp_path / name), "-q"]) == 0
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [((), False), (("--max-error", "1"), True), (("--min-sqnr", "5"), True)],
+)
+def test_lossy_passes_go_as_far_as_allowed(
+    options: tuple[str, ...], kept: bool, tmp_path: Path, target: Path
+) -> None:
+    source = tmp_path / "in.onnx"
+    values = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    text = "g (float[3, 64] x) => (float[3, 64] y) { y = MatMul(x, w) }"
+    holding(model(text), w=values).save(source)
+    spec = "quantize-weights{bits=2}"
+    assert main([str(source), "-o", str(target), "-q", "-p", spec, *options]) == 0
+    assert (target.stat().st_size < source.stat().st_size / 2) == kept
 
 
 def test_a_target_opset_is_reached(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -314,6 +315,76 @@ def test_a_lossy_pass_has_a_budget() -> None:
     assert operators(generous) == ["Abs", "Tanh"]
     assert report.validation.relative is not None
     assert 0.05 < report.validation.relative < 10
+
+
+SLOPE = "g (float[N, 3] x) => (float[N, 3] y) { y = LeakyRelu <alpha = 0.3> (x) }"
+NORMAL = Calibration.of([{"x": np.linspace(-2, 2, 300, dtype=np.float32).reshape(100, 3)}])
+
+
+class Flatten(Edit):
+    """Cut negative values off, which costs about 12 dB."""
+
+    name = "flatten"
+    effect = Effect.LOSSY
+    op = "LeakyRelu"
+
+    def edit(self, model: Model, node: Any) -> None:
+        node.op = "Relu"
+        node.attrs.clear()
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({}, False),
+        ({"budget": 0.5}, True),
+        ({"min_sqnr": 3.0}, True),
+        ({"min_sqnr": 40.0}, False),
+        ({"budget": 0.01, "min_sqnr": 3.0}, False),
+        ({"budget": 0.5, "min_sqnr": 40.0}, False),
+    ],
+)
+def test_lossy_passes_keep_to_an_error_or_a_signal_to_noise_ratio(
+    options: dict[str, float], kept: bool
+) -> None:
+    _, report = Pipeline((Flatten(),), **options)(model(SLOPE), NORMAL)  # type: ignore[arg-type]
+    assert report.changed == kept
+
+
+@pytest.mark.parametrize("options", [{}, {"min_sqnr": 40.0}])
+def test_says_which_option_would_allow_it(options: dict[str, float]) -> None:
+    _, refused = Pipeline((Flatten(),), **options)(model(SLOPE), NORMAL)  # type: ignore[arg-type]
+    found = re.search(r"; --(max-error|min-sqnr) (\S+) would allow it", refused.warnings[0])
+    assert found is not None
+    name = {"max-error": "budget", "min-sqnr": "min_sqnr"}[found[1]]
+    options = {name: float(found[2])}
+    _, allowed = Pipeline((Flatten(),), **options)(model(SLOPE), NORMAL)  # type: ignore[arg-type]
+    assert allowed.changed
+
+
+def test_integers_are_not_judged_by_noise_alone() -> None:
+    text = "g (float[N, 3] x) => (int64[N, 3] y) { r = LeakyRelu (x) y = Cast <to = 7> (s) }"
+    text = text.replace("r = LeakyRelu (x)", "r = LeakyRelu <alpha = 9.0> (x) s = Mul(r, r)")
+    _, report = Pipeline((Flatten(),), min_sqnr=-100.0)(model(text))
+    assert not report.changed
+
+
+@dataclass(frozen=True)
+class Once(Pass):
+    """Flatten, then say that this was done before."""
+
+    name = "once"
+    effect = Effect.LOSSY
+
+    def apply(self, model: Model, context: Context) -> int:
+        found = next(iter(model.nodes()))
+        context.decline(found, "too steep" if found.op == "LeakyRelu" else "done before")
+        return Flatten().apply(model, context)
+
+
+def test_reasons_of_a_lossy_pass_are_those_of_its_first_change() -> None:
+    _, report = Pipeline((Once(),), budget=1.0)(model(SLOPE))
+    assert report.steps[0].declined == {"too steep": 1}
 
 
 # What passes ask for ------------------------------------------------------------------------------

@@ -89,13 +89,29 @@ def _repeated(args: list[str]) -> Iterator[str]:
     metavar="NAME:DIMS",
     help="Fix the shape of an input, e.g. image:1,3,224,224. Repeat for more.",
 )
-@click.option("--report", type=click.Path(path_type=Path), help="Write what happened as JSON.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Write what happened: a page where it ends in .html, else JSON.",
+)
 @click.option(
     "--check",
     type=click.Choice(["each", "end", "off"]),
     default="end",
     show_default=True,
     help="Compare with the original after each pass, at the end, or never.",
+)
+@click.option(
+    "--max-error",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Lossy passes may move outputs by this part of their scale; 0.05 without --min-sqnr.",
+)
+@click.option(
+    "--min-sqnr",
+    type=float,
+    metavar="DB",
+    help="Signal-to-noise ratio that lossy passes must leave at every output.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated inputs.")
 @click.option(
@@ -159,6 +175,8 @@ def slim(
     input_shapes: tuple[str, ...],
     report: Path | None,
     check: str,
+    max_error: float | None,
+    min_sqnr: float | None,
     seed: int,
     external_data: bool,
     dry_run: bool,
@@ -222,12 +240,14 @@ def slim(
             skip=skip,
             size_threshold=size_threshold,
             check="end" if model_check and check == "off" else check,  # type: ignore[arg-type]
+            max_error=max_error,
+            min_sqnr=min_sqnr,
             seed=seed,
             progress=progress,
         )
         if destination is not None:
             outcome.save(destination, external_data)
-    _write_report(outcome, report)
+    _write_report(outcome, report, model, passes)
     display.outcome(outcome.report, verbose)
     if explain and not quiet:
         _explain(outcome)
@@ -282,9 +302,16 @@ def _log(quiet: bool, verbose: int) -> None:
     logging.basicConfig(level=level, format="onnxslim: %(message)s")
 
 
-def _write_report(outcome: Outcome, path: Path | None) -> None:
-    if path is not None:
-        path.write_text(json.dumps(outcome.report.as_dict(), indent=2) + os.linesep)
+def _write_report(outcome: Outcome, path: Path | None, model: Path, passes: str) -> None:
+    if path is None:
+        return
+    if path.suffix in (".html", ".htm"):
+        from onnxslim.report import page
+
+        text = page(outcome.report, outcome.model, model.name, passes)
+    else:
+        text = json.dumps(outcome.report.as_dict(), indent=2) + os.linesep
+    path.write_text(text, encoding="utf-8")
 
 
 @click.command("passes", context_settings=CONTEXT)

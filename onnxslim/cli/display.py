@@ -212,4 +212,5 @@ def _error(report: Report) -> str:
     validation = report.validation
     if validation.relative is None:
         return f"not compared: {validation.reason}"
-    return f"{validation.relative:.1e} of scale, {validation.feeds} feeds"
+    sqnr = "" if validation.sqnr is None else f", {validation.sqnr:.1f} dB"
+    return f"{validation.relative:.1e} of scale{sqnr}, {validation.feeds} feeds"

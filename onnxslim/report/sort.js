@@ -1,0 +1,20 @@
+for (const button of document.querySelectorAll("th button")) {
+  button.addEventListener("click", () => {
+    const head = button.closest("th"), body = head.closest("table").tBodies[0];
+    const falls = head.getAttribute("aria-sort") === "descending";
+    for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", falls ? "ascending" : "descending");
+    const key = (row) => {
+      const cell = row.cells[head.cellIndex];
+      return cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value);
+    };
+    const sign = falls ? 1 : -1;
+    const rows = [...body.rows].sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      const order = typeof x === "number" && typeof y === "number"
+        ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
+      return sign * order;
+    });
+    body.append(...rows);
+  });
+}
