@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 
-from onnxslim.ir import Constant, Model, Node, Opaque, Variable
+from onnxslim.ir import Constant, Model, Node, Opaque, Tensor, Variable
 from onnxslim.shapes import Dim, Facts, infer
 
 
@@ -46,11 +46,12 @@ def measure(model: Model, facts: Facts | None = None, size: int | None = None) -
 
 @dataclass(frozen=True)
 class Layer:
-    """What a node costs; ``parameters`` and ``bytes`` are those of constants it alone reads."""
+    """What a node costs, with the nodes that unpack constants for it alone."""
 
     name: str
     op: str
     parameters: int
+    """Stored elements of the constants that it alone reads."""
     bytes: int
     macs: int
 
@@ -58,20 +59,35 @@ class Layer:
 def layers(model: Model, facts: Facts | None = None) -> list[Layer]:
     """List the nodes that hold parameters or multiply, in order."""
     facts = infer(model) if facts is None else facts
-    found = (_layer(node, facts) for node in model.nodes() if node.operator != "Constant")
-    return [layer for layer in found if layer.parameters or layer.macs]
+    packed: dict[Tensor, tuple[int, int]] = {}
+    found = list[Layer]()
+    for node in model.nodes():
+        if node.operator == "Constant":
+            continue
+        size, held = (sum(pair) for pair in zip(*_own(node, packed), strict=True))
+        if held and len(node.outputs) == 1 and _unpacks(node, packed):
+            packed[node.outputs[0]] = size, held
+        elif size or macs(node, facts):
+            name = node.name or next((t.name for t in node.outputs), node.operator)
+            found.append(Layer(name, node.operator, size, held, macs(node, facts)))
+    return found
 
 
-def _layer(node: Node, facts: Facts) -> Layer:
-    own = [t for t in dict.fromkeys(node.inputs) if isinstance(t, Constant) and len(t.outputs) == 1]
-    output = node.outputs[0].name if node.outputs else ""
-    return Layer(
-        name=node.name or output or node.operator,
-        op=node.operator,
-        parameters=sum(tensor.size for tensor in own),
-        bytes=sum(tensor.nbytes for tensor in own),
-        macs=macs(node, facts),
-    )
+def _own(node: Node, packed: Mapping[Tensor, tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the elements and bytes of each constant that *node* alone reads."""
+    yield 0, 0
+    for tensor in dict.fromkeys(node.inputs):
+        if len(tensor.outputs) == 1:
+            if isinstance(tensor, Constant):
+                yield tensor.size, tensor.nbytes
+            elif tensor in packed:
+                yield packed[tensor]
+
+
+def _unpacks(node: Node, packed: Mapping[Tensor, tuple[int, int]]) -> bool:
+    """Say whether *node* computes from constants for a single other one."""
+    known = all(isinstance(t, Constant) or t in packed for t in node.inputs if t.name)
+    return known and len(node.outputs[0].outputs) == 1
 
 
 # Parameters ---------------------------------------------------------------------------------------

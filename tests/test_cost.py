@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from onnxslim.cost import measure
+from kit import model
+from onnxslim.cost import Layer, layers, measure
 from onnxslim.ir import Model
 
 
@@ -113,3 +114,10 @@ def test_bytes_are_those_of_the_file_unless_the_caller_knows() -> None:
     model = model_of("{ y = Relu(x) }")
     assert measure(model).bytes == len(model.to_bytes())
     assert measure(model, size=7).bytes == 7
+
+
+def test_what_unpacks_weights_is_part_of_the_layer() -> None:
+    packed = model("""main (float[2, 4] x) => (float[2, 4] y)
+    <int8[4, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}, float[4] s = {1,2,3,4}>
+    { f = Cast <to = 1> (w) d = Mul(f, s) y = MatMul(x, d) }""")
+    assert layers(packed) == [Layer("y", "MatMul", 20, 32, 32)]

@@ -101,8 +101,8 @@ def _layers(result: Model) -> str:
     head = ("layer", "operator", "parameters", "bytes", "multiply-accumulates")
     rows = [(x.name, x.op, x.parameters, x.bytes, x.macs) for x in layers]
     return (
-        "<h2>Layers of the result</h2>\n<figure><figcaption>bytes of what only one node reads, the "
-        f"largest {len(largest)}</figcaption>{charts.bars(largest)}</figure>\n"
+        "<h2>Layers of the result</h2>\n<figure><figcaption>bytes of the constants that one layer "
+        f"alone reads, the largest {len(largest)}</figcaption>{charts.bars(largest)}</figure>\n"
         + _more(f"All {len(layers)} layers", _table(head, rows))
     )
 
