@@ -1,5 +1,7 @@
 """Channels that no output depends on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -83,7 +85,7 @@ def test_parts_of_a_batch_of_any_size(part: str) -> None:
 def test_slices_that_overlap() -> None:
     """The last channel is in neither."""
     body = "c = Conv(x, w) p = Slice(c, b0, b2, ax) q = Slice(c, b1, b3, ax) y = Add(p, q)"
-    bounds = {f"b{i}": np.array([i]) for i in range(4)}
+    bounds: dict[str, Any] = {f"b{i}": np.array([i]) for i in range(4)}
     before = net(
         body, x="float[N, 3, 6, 6]", y="float[N, B, C, D] y", w=weights(5, 3, 3, 3),
         ax=np.array([1]), **{**bounds, "b2": np.array([3]), "b3": np.array([4])},
