@@ -287,10 +287,10 @@ def as_model(model: Source) -> Model:
     if isinstance(model, Model):
         return model
     if isinstance(model, onnx.ModelProto):
-        return Model.from_proto(model)
+        return Model.from_proto(model, lazy=True)
     if not isinstance(model, (str, os.PathLike)):
         raise InputError("give one model: a path, a ModelProto or a Model")
-    return Model.load(model)
+    return Model.load(model, lazy=True)
 
 
 def calibration(

@@ -93,6 +93,11 @@ class Context:
             self._facts = self.infer(model)
         return self._facts
 
+    @property
+    def known(self) -> Facts | None:
+        """The shape facts that the pass has asked for."""
+        return self._facts
+
     def forget(self) -> None:
         """Drop the shape facts and all else that is remembered, because the model changed."""
         self._facts = None

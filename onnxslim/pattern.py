@@ -11,7 +11,7 @@ Operand order does not matter where the operator commutes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -150,6 +150,16 @@ def domain(name: str) -> _Domain:
     return _Domain(name)
 
 
+def may_occur(pattern: Pattern, operators: Collection[str]) -> bool:
+    """Say whether nodes of *operators* alone can make up *pattern*."""
+    if isinstance(pattern, Op):
+        present = any(operator in operators for operator in pattern.types)
+        return present and all(may_occur(operand, operators) for operand in pattern.operands)
+    if isinstance(pattern, Either):
+        return any(may_occur(choice, operators) for choice in pattern.choices)
+    return True
+
+
 @dataclass
 class Match:
     """A place where a pattern fits."""
@@ -249,6 +259,8 @@ def _may_fit(pattern: Pattern, tensor: Tensor) -> bool:
     """Say, at a glance, whether *tensor* is of the kind that *pattern* wants."""
     if isinstance(pattern, Op):
         return bool(tensor.inputs) and tensor.inputs[0].operator in pattern.types
+    if isinstance(pattern, Either):
+        return any(_may_fit(choice, tensor) for choice in pattern.choices)
     return isinstance(tensor, Constant) or not isinstance(pattern, Const)
 
 

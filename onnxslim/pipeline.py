@@ -200,12 +200,18 @@ class _Run:
         self.asked = False
         """Whether a pass of this round has seen `facts`, so that they stay until its end."""
         self.memory = Memory()
+        self.revision = 0
+        """How often passes have changed something."""
+        self.agreement: tuple[Facts, Facts, bool] | None = None
+        """Whether these two say the same of the model."""
         self.reference: Reference | None = None
 
     def __call__(self) -> tuple[Model, Report]:
         start = time.perf_counter()
-        self.model.check()
-        current = self._copy()
+        current = self.model.copy()
+        current.check()
+        skeleton = None if current.sort() else self.model.skeleton()
+        self.facts = (current, shapes.infer(current, skeleton=skeleton))
         before = cost.measure(current, self._infer(current), self.model.disk_size())
         with _original(self.model) as source:
             if self.pipeline.check == "each":
@@ -277,6 +283,8 @@ class _Run:
             if reason is not None:
                 tally.skip(reason)
                 return 0
+        if self._is_idle(tally, model):
+            return 0
         context = Context(
             self.data,
             self.pipeline.seed,
@@ -303,10 +311,29 @@ class _Run:
             raise _Guilty(f"{step.name} crashed: {type(error).__name__}: {error}") from error
         collect_young()
         tally.add(changes, time.perf_counter() - start, context)
+        self.revision += bool(changes)
+        tally.idle = None if changes else _Idle(model, self.revision, context.known)
         if changes and (step.effect is Effect.LOSSY or not self.asked):
             self.facts = None
         logger.info("%s: %d changes", step.name, changes)
         return changes
+
+    def _is_idle(self, tally: _Tally, model: Model) -> bool:
+        """Say whether a pass that found nothing to do would see again what it saw then."""
+        idle = tally.idle
+        if idle is None or idle.model is not model or idle.revision != self.revision:
+            return False
+        if idle.facts is None:
+            return True
+        return self._agree(idle.facts, self._lend(model), model)
+
+    def _agree(self, before: Facts, now: Facts, model: Model) -> bool:
+        """Say whether facts still are what they were *before*."""
+        if before is now:
+            return True
+        if self.agreement is None or self.agreement[:2] != (before, now):
+            self.agreement = before, now, before.says_the_same(now, model)
+        return self.agreement[2]
 
     def _infer(self, model: Model) -> Facts:
         """Infer shapes once a round: rewriting keeps facts true, only new tensors lack them.
@@ -353,10 +380,11 @@ class _Run:
         """Return the input where the result would be no gain; with the result's stats."""
         if not any(tally.changes for tally in self.done):
             return self.model, before
-        size = result.size()
+        exported = result.copy()
+        size = exported.size()
         grows = any(tally.kind.may_grow and tally.changes for tally in self.done)
         if size <= before.bytes or grows:
-            return result, cost.measure(result, self._infer(result), size)
+            return exported, cost.measure(result, self._infer(result), size)
         self.warnings.append(
             f"the result would take {size - before.bytes} bytes more than the input; "
             "the input is returned"
@@ -458,6 +486,15 @@ class _Guilty(Exception):
     """A pass could not finish."""
 
 
+@dataclass
+class _Idle:
+    """What a pass saw that found nothing to do."""
+
+    model: Model
+    revision: int
+    facts: Facts | None
+
+
 class _Tally:
     """What a pass has done so far."""
 
@@ -471,6 +508,8 @@ class _Tally:
         self.places: list[tuple[str, str]] = []
         self.notes: list[dict[str, Any]] = []
         self.difference: Difference | None = None
+        self.idle: _Idle | None = None
+        """What it saw the last time, if it found nothing to do."""
 
     def add(self, changes: int, seconds: float, context: Context) -> None:
         """Count a round; what was declined is what the last one declined.

@@ -1,8 +1,9 @@
 """Find passes by name and read pipelines from text.
 
 Passes are found, not registered: every module below ``onnxslim.passes`` whose name has no leading
-underscore defines one. Packages outside add their own through the entry-point group
-``onnxslim.passes``, whose values name Pass classes.
+underscore defines one, of the same name with dashes. Packages outside add their own through the
+entry-point group ``onnxslim.passes``, whose values name Pass classes. A pipeline imports the passes
+that it names and no others.
 """
 
 from __future__ import annotations
@@ -40,14 +41,34 @@ def all_passes() -> dict[str, type[Pass]]:
 
 
 def _built_in() -> Iterator[type[Pass]]:
+    return map(_defined, _modules().values())
+
+
+@functools.cache
+def _modules() -> dict[str, str]:
+    """Map the name of every built-in pass to its module, which is not imported."""
     package = onnxslim.passes
-    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if info.ispkg or info.name.rpartition(".")[2].startswith("_"):
-            continue
-        module = importlib.import_module(info.name)
-        for value in vars(module).values():
-            if _is_pass(value) and value.__module__ == module.__name__:
-                yield value
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    names = (info.name for info in found if not info.ispkg)
+    stems = ((name.rpartition(".")[2], name) for name in names)
+    return {stem.replace("_", "-"): name for stem, name in stems if not stem.startswith("_")}
+
+
+def _defined(name: str) -> type[Pass]:
+    """Return the pass that a module defines."""
+    module = importlib.import_module(name)
+    (kind,) = (v for v in vars(module).values() if _is_pass(v) and v.__module__ == name)
+    return kind  # type: ignore[no-any-return]
+
+
+def _kind(name: str) -> type[Pass]:
+    """Return the pass called *name*; where it is built in, no other is imported."""
+    if name in _modules():
+        return _defined(_modules()[name])
+    kinds = all_passes()
+    if name not in kinds:
+        raise SpecError(f"no pass is called {name!r}{_hint(name, [*kinds, *RECIPES])}")
+    return kinds[name]
 
 
 def _plugins() -> Iterator[type[Pass]]:
@@ -96,10 +117,7 @@ def parse(spec: str) -> tuple[Pass, ...]:
 
 
 def _pass(name: str, text: str) -> Pass:
-    kinds = all_passes()
-    if name not in kinds:
-        raise SpecError(f"no pass is called {name!r}{_hint(name, [*kinds, *RECIPES])}")
-    kind = kinds[name]
+    kind = _kind(name)
     try:
         return kind(**_options(kind, text)) if text.strip() else kind()
     except ValueError as error:

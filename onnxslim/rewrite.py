@@ -9,7 +9,7 @@ with a reason, what they must not do.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.errors import Declined
 from onnxslim.ir import Constant, Graph, Index, Model, Names, Node, Tensor, Variable
-from onnxslim.pattern import Match, Op, Pattern, match
+from onnxslim.pattern import Match, Op, match, may_occur
 from onnxslim.shapes import Facts
 
 
@@ -109,10 +109,10 @@ class RewritePass(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once, last node first."""
-        found = context.find(model, self.pattern.types)
-        if not found:
+        index = context.once(model, Index)
+        if not may_occur(self.pattern, index.operators):
             return 0
-        pinned = context.once(model, Model.pinned)
+        found, pinned = index.find(self.pattern.types), context.once(model, Model.pinned)
         changes = sum(
             _Sweep(self, graph, model.names, pinned, context).run(nodes) for graph, nodes in found
         )
@@ -293,11 +293,7 @@ class FormsPass(Pass):
     def apply(self, model: Model, context: Context) -> int:
         """Sweep every graph once for every form that the operators of the model allow."""
         present = context.once(model, Index).operators
-        fitting = [
-            (pattern, build)
-            for pattern, build in self.forms
-            if all(present.intersection(types) for types in _needed(pattern))
-        ]
+        fitting = [form for form in self.forms if may_occur(form[0], present)]
         if not fitting:
             return 0
         facts = self.facts(model, context)
@@ -322,11 +318,3 @@ class _Form(RewritePass):
 
     def rewrite(self, new: Builder, m: Match) -> Tensor | None:
         return self.build(new, m, self.facts)
-
-
-def _needed(pattern: Pattern) -> Iterator[tuple[str, ...]]:
-    """Yield, for every node that the pattern cannot do without, its operators."""
-    if isinstance(pattern, Op):
-        yield pattern.types
-        for operand in pattern.operands:
-            yield from _needed(operand)

@@ -9,7 +9,19 @@ import pytest
 from kit import model
 from onnxslim.errors import Declined, PatternError
 from onnxslim.ir import Model, constant
-from onnxslim.pattern import Match, Op, const, domain, either, is_all, match, op, opt, rest
+from onnxslim.pattern import (
+    Match,
+    Op,
+    const,
+    domain,
+    either,
+    is_all,
+    match,
+    may_occur,
+    op,
+    opt,
+    rest,
+)
 
 CONSTANTS = "float two = {2}, float[2] twos = {2, 2}, float[2] mixed = {2, 3}, float half = {0.5}"
 
@@ -318,3 +330,15 @@ def test_nodes_that_join_a_match() -> None:
     relu = found["a"].inputs[0]
     found.take([relu, relu])
     assert [node.op for node in found.nodes] == ["Exp", "Relu"]
+
+
+# What a model has ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("operators", "occurs"),
+    [({"Add", "Exp"}, True), ({"Add", "Relu"}, True), ({"Add", "Abs"}, False), ({"Exp"}, False)],
+)
+def test_operators_that_a_pattern_cannot_do_without(operators: set[str], occurs: bool) -> None:
+    pattern = op.Add(either(op.Exp("a"), op.Relu("a")), opt(op.Neg("b")))
+    assert may_occur(pattern, operators) is occurs

@@ -546,9 +546,9 @@ def inferences(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
     """The models that shapes were inferred of."""
     seen, infer = list[Model](), shapes.infer
 
-    def count(of: Model, trust_names: bool = False) -> shapes.Facts:
+    def count(of: Model, **options: Any) -> shapes.Facts:
         seen.append(of)
-        return infer(of, trust_names)
+        return infer(of, **options)
 
     monkeypatch.setattr(shapes, "infer", count)
     return seen
@@ -586,3 +586,56 @@ def test_nodes_made_by_one_pass_are_found_by_the_next() -> None:
     steps = (DropIdentity(), Lengthen(), DropIdentity())
     after, _ = Pipeline(steps, rounds=1, check="off")(chain(0))
     assert operators(after) == ["Neg", "Tanh"]
+
+
+@dataclass(frozen=True)
+class Look(Pass):
+    """Look at the shape of x, where *shapes*, and note what it is."""
+
+    name = "look"
+    effect = Effect.EXACT
+
+    seen: list[Any]
+    shapes: bool = True
+
+    def apply(self, model: Model, context: Context) -> int:
+        (node,) = (n for n in model.nodes() if n.op == "Tanh")
+        self.seen.append(context.facts(model).dims(node.inputs[0]) if self.shapes else None)
+        return 0
+
+
+FREE = "g (float[N] x) => (float[M] y) { t = Relu(x) i = Identity(t) y = Tanh(i) }"
+UNKNOWN = """g (float[N] x) => (float[M] y) {
+    z = NonZero(x) f = Cast<to = 1>(z) i = Identity(f) y = Tanh(i)
+}"""
+
+
+@pytest.mark.parametrize(("text", "times"), [(FREE, 1), (UNKNOWN, 2)])
+def test_a_pass_looks_again_where_facts_may_be_other_ones(text: str, times: int) -> None:
+    look = Look([])
+    Pipeline((DropIdentity(), look), check="off")(model(text))
+    assert len(look.seen) == times
+
+
+def test_a_pass_looks_again_at_what_changed() -> None:
+    before, after = Look([], shapes=False), Look([], shapes=False)
+    Pipeline((before, DropIdentity(), after), check="off")(model(FREE))
+    assert (len(before.seen), len(after.seen)) == (2, 1)
+
+
+@dataclass(frozen=True)
+class Fix(Edit):
+    """Fix the extent of the input, once: facts change, nodes do not."""
+
+    name = "fix"
+
+    def apply(self, model: Model, context: Context) -> int:
+        (x,) = model.graph.inputs
+        fixed, x.shape = x.shape == [3], [3]
+        return int(not fixed)
+
+
+def test_a_pass_looks_again_where_more_is_known() -> None:
+    look = Look([])
+    Pipeline((Look([]), Fix(), look), check="off")(model(FREE))
+    assert look.seen[-1] == (3,)

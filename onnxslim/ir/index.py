@@ -17,11 +17,8 @@ class Index:
     def __init__(self, model: Model) -> None:
         """Look at every node of *model* once."""
         self._graphs = [(graph, _places(graph)) for graph in model.graphs()]
-
-    @property
-    def operators(self) -> set[str]:
+        self.operators = {operator for _, places in self._graphs for operator in places}
         """The operators of all nodes."""
-        return {operator for _, places in self._graphs for operator in places}
 
     def find(self, operators: Collection[str]) -> list[tuple[Graph, list[Node]]]:
         """Return the nodes of *operators* by graph, outermost first; empty ones are left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,15 @@ import onnx
 
 from onnxslim.errors import InputError, ModelError
 from onnxslim.ir import serde, weights, wire
-from onnxslim.ir.graph import STANDARD_DOMAINS, Constant, Graph, Node, Variable, adopt
+from onnxslim.ir.graph import (
+    STANDARD_DOMAINS,
+    Constant,
+    Function,
+    Graph,
+    Node,
+    Variable,
+    adopt,
+)
 from onnxslim.ir.surgery import sort, walk
 from onnxslim.ir.weights import Array, Store, Weight
 
@@ -49,25 +58,56 @@ class Model:
     """An ONNX model being rewritten.
 
     ``graph`` is the main graph and ``functions`` are the bodies of local functions. Weights are
-    read-only arrays. `load` and `from_proto` raise ModelError for what is not a readable model.
+    read-only arrays. `load` and `from_proto` raise ModelError for what is not a readable model;
+    where they are *lazy*, graphs are made when one is first asked for, which may raise it too.
     """
 
     def __init__(self, skeleton: onnx.ModelProto, store: Store, path: Path | None = None) -> None:
-        """Import *skeleton*, whose large weights lie in *store*; *path* is its file, if any."""
+        """Take *skeleton*, whose large weights lie in *store*; *path* is its file, if any."""
         self.store, self.path, self.pristine = store, path, path is not None
         """`pristine` says that the file at `path` still is this model; edits clear it."""
-        self.graph, self.functions, self._shell = serde.Importer(skeleton, store).run()
+        self._skeleton: onnx.ModelProto | None = skeleton
+        """What the graphs will be made from; None once they are."""
         self._names: Names | None = None
 
+    @functools.cached_property
+    def _content(self) -> tuple[Graph, list[Function], onnx.ModelProto]:
+        assert self._skeleton is not None
+        made = serde.Importer(self._skeleton, self.store).run()
+        self._skeleton = None
+        return made
+
+    @property
+    def graph(self) -> Graph:
+        """The main graph."""
+        return self._content[0]
+
+    @property
+    def functions(self) -> list[Function]:
+        """The bodies of local functions."""
+        return self._content[1]
+
+    @functions.setter
+    def functions(self, bodies: list[Function]) -> None:
+        self._content[1][:] = bodies
+
+    @property
+    def _shell(self) -> onnx.ModelProto:
+        """What else the file says."""
+        return self._content[2]
+
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Model:
+    def load(cls, path: str | os.PathLike[str], lazy: bool = False) -> Model:
         """Read an ``.onnx`` file; its weights stay on disk until somebody looks at them."""
         store, file = Store(), Path(path)
-        return cls(weights.read(file, store), store, file)
+        return cls(weights.read(file, store), store, file)._made(lazy)
 
     @classmethod
     def from_proto(
-        cls, proto: onnx.ModelProto, folder: str | os.PathLike[str] | None = None
+        cls,
+        proto: onnx.ModelProto,
+        folder: str | os.PathLike[str] | None = None,
+        lazy: bool = False,
     ) -> Model:
         """Import *proto*, which stays untouched; *folder* is where its external data lies."""
         store = Store()
@@ -75,7 +115,12 @@ class Model:
         weights.resolve_external(skeleton, None if folder is None else Path(folder), store)
         if not skeleton.HasField("graph"):
             raise ModelError("the ModelProto holds no graph")
-        return cls(skeleton, store)
+        return cls(skeleton, store)._made(lazy)
+
+    def _made(self, lazy: bool) -> Model:
+        if not lazy:
+            _ = self._content
+        return self
 
     def copy(self) -> Model:
         """Copy the graphs; the read-only weights are shared."""
@@ -83,10 +128,16 @@ class Model:
 
     def skeleton(self) -> onnx.ModelProto:
         """Export without large weights: structure, types and small constants."""
+        if self._skeleton is not None:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(self._skeleton)
+            return copy
         return serde.Exporter(self._shell, self.store).run(self.graph, self.functions)
 
     def interface(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
         """Return the declarations of inputs, without fixed initializers, and of outputs."""
+        if self._skeleton is not None:
+            return serde.declared_interface(self._skeleton)
         return serde.interface(self.graph)
 
     def proto(self) -> onnx.ModelProto:
@@ -144,7 +195,7 @@ class Model:
     @property
     def ir_version(self) -> int:
         """Version of the ONNX file format."""
-        return self._shell.ir_version
+        return (self._shell if self._skeleton is None else self._skeleton).ir_version
 
     @property
     def opset(self) -> int:

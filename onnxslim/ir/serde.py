@@ -532,6 +532,16 @@ def interface(graph: Graph) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]
     return [i for i in _input_info(graph) if i.name in names], list(_output_info(graph))
 
 
+def declared_interface(
+    model: ModelProto,
+) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]:
+    """Return what `interface` does, of a model that is not imported."""
+    fixed: set[str] = set()
+    if model.ir_version < _FIRST_IR_WITH_FREE_INITIALIZERS:
+        fixed = {tensor.name for tensor in model.graph.initializer}
+    return [i for i in model.graph.input if i.name not in fixed], list(model.graph.output)
+
+
 def _undeclared_constants(main: Graph, functions: list[Function]) -> dict[Graph, list[Constant]]:
     """Return the constants that passes made, by the graph that shall declare them.
 

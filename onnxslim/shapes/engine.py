@@ -31,9 +31,9 @@ _MALFORMED = (Unknown, ArithmeticError, LookupError, TypeError, ValueError)
 """What a rule raises when it cannot say anything, or meets a node that no runtime would accept."""
 
 
-def run(model: Model, trust_names: bool = False) -> Known:
-    """Return what is known of the tensors of *model*."""
-    start = inferred.infer(model, trust_names)
+def run(model: Model, trust_names: bool = False, skeleton: onnx.ModelProto | None = None) -> Known:
+    """Return what is known of the tensors of *model*; see `onnxslim.shapes.infer`."""
+    start = inferred.infer(model, trust_names, skeleton)
     names = {text: expr.name(text) for text in start.names}
     while True:  # names that turn out equal can prove others equal; every round has fewer
         engine = Engine(start, names)

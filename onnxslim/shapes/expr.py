@@ -186,6 +186,11 @@ def is_large(value: AnyExpr) -> bool:
     return isinstance(value, Sym) and (len(value.terms) > MOST_TERMS or len(str(value)) > LONGEST)
 
 
+def is_vague(value: object) -> bool:
+    """Say whether *value* is an expression in which an unknown occurs."""
+    return isinstance(value, Sym) and "?" in str(value)
+
+
 def simplicity(value: Expr) -> tuple[int, int, str]:
     """Return a key that sorts the simplest of several equal expressions to the front."""
     if isinstance(value, int):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import onnx
 from onnx import TensorProto
 
-from onnxslim.ir import Constant, Model, Tensor, elem_type
+from onnxslim.ir import Constant, Model, Tensor, Variable, elem_type
 from onnxslim.shapes import engine, expr
 from onnxslim.shapes.expr import Expr
 from onnxslim.shapes.inferred import Dim
@@ -82,6 +83,15 @@ class Facts:
         except ZeroDivisionError:
             return unknown
 
+    def says_the_same(self, other: Facts, model: Model) -> bool:
+        """Say whether both know the same of *model*, in which no unknown number occurs.
+
+        Unknown numbers of the same text may be different ones.
+        """
+        tensors = (t for node in model.nodes() for t in (*node.outputs, *node.inputs))
+        read = {t for t in tensors if isinstance(t, Variable) and t.name}
+        return all(self._known.agrees(other._known, tensor) for tensor in read)
+
     # Types and values -----------------------------------------------------------------------------
 
     def elem_type(self, tensor: Tensor) -> int:
@@ -115,10 +125,13 @@ def _at(dim: Expr, unknown: int) -> int:
     return max(0, math.floor(Fraction(expr.evaluate(dim, lambda _: unknown))))
 
 
-def infer(model: Model, trust_names: bool = False) -> Facts:
+def infer(
+    model: Model, trust_names: bool = False, skeleton: onnx.ModelProto | None = None
+) -> Facts:
     """Find out what is known of the tensors of *model*; function bodies stay unknown.
 
+    *skeleton* is its export, which is used up, where there is one already.
     With *trust_names*, input dimensions of the same name are taken to be equal. ONNX says so, but
     onnxruntime runs a model on inputs that disagree.
     """
-    return Facts(engine.run(model, trust_names))
+    return Facts(engine.run(model, trust_names, skeleton))

@@ -54,9 +54,9 @@ class Inferred:
     """Inventions that stand for several numbers: the elements of a sequence, or an iteration's."""
 
 
-def infer(model: Model, trust_names: bool = False) -> Inferred:
-    """Infer the types of *model*; *trust_names* as in `onnxslim.shapes.infer`."""
-    skeleton = model.skeleton()
+def infer(model: Model, trust_names: bool = False, skeleton: ModelProto | None = None) -> Inferred:
+    """Infer the types of *model*; *trust_names* and *skeleton* as in `onnxslim.shapes.infer`."""
+    skeleton = model.skeleton() if skeleton is None else skeleton
     distrust(skeleton, trust_names)
     names = frozenset(
         dim.dim_param

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from onnxslim.ir import Constant, Node, Tensor
+from onnxslim.ir import Constant, Node, Tensor, Variable
 from onnxslim.shapes import expr
 from onnxslim.shapes.expr import Expr
 
@@ -78,6 +78,22 @@ class Known:
                 value[index] = self.fresh(None)
             self.values[tensor] = value
         return value
+
+    def agrees(self, other: Known, tensor: Variable) -> bool:
+        """Say whether *other* knows the same of *tensor*, in which no unknown number occurs."""
+        mine = self._told(tensor)
+        return mine == other._told(tensor) and not any(map(expr.is_vague, mine))
+
+    def _told(self, tensor: Variable) -> list[Any]:
+        """Return all that is known of *tensor*: numbers, expressions, None."""
+        dims, value = self.dims.get(tensor), self.values.get(tensor)
+        told: list[Any] = [self.types.get(tensor), None if dims is None else len(dims)]
+        told += dims or ()
+        for shape in self.sequences.get(tensor, ()):
+            told += (len(shape), *shape)
+        if value is not None:
+            told += (*value.shape, *value.flat)
+        return told
 
 
 def is_small(shape: Shape | None) -> bool:

@@ -48,10 +48,9 @@ def has_dead(graph: Graph, facts: Facts) -> bool:
         return True
     parts: dict[Tensor, list[Node]] = {}
     for node in graph.nodes:
-        if (
-            node.operator in ("Gather", "Slice", "Split")
-            and facts.elem_type(node.inputs[0]) in FLOATS
-        ):
+        if node.operator not in _PARTS or isinstance(node.inputs[0], Constant):
+            continue
+        if facts.elem_type(node.inputs[0]) in FLOATS:
             parts.setdefault(node.inputs[0], []).append(node)
     return any(_is_partly_read(tensor, nodes, facts) for tensor, nodes in parts.items())
 
@@ -111,6 +110,27 @@ def _is_partly_read(tensor: Tensor, nodes: list[Node], facts: Facts) -> bool:
     whole = 0 if shape is None else int(np.prod(shape))
     read = [facts.static(t) for node in nodes for t in node.outputs if t.outputs]
     if not whole or None in read:
-        dims = facts.dims(tensor)
-        return dims is not None and any(isinstance(dim, int) and dim > 1 for dim in dims[1:])
+        dims = facts.dims(tensor) or ()
+        return any(
+            isinstance(dim, int) and not _is_covered(axis, dim, nodes, facts)
+            for axis, dim in enumerate(dims)
+            if axis
+        )
     return sum(int(np.prod(part)) for part in read if part is not None) < whole
+
+
+def _is_covered(axis: int, dim: int, nodes: list[Node], facts: Facts) -> bool:
+    """Say whether *nodes* take all of an axis: one part is the whole, or they add up to *dim*."""
+    extents = [extent for node in nodes for extent in _extents(node, axis, dim, facts)]
+    return dim in extents or sum(extents) == dim
+
+
+def _extents(node: Node, axis: int, dim: int, facts: Facts) -> list[int]:
+    """Return how many of *dim* elements along *axis* each part has; all, where a run must tell."""
+    if node.operator == "Gather":
+        indices, rank = node.constant(1), facts.rank(node.inputs[0]) or 1
+        along = int(node.attr("axis", 0)) % rank == axis
+        return [dim if indices is None or not along else len(np.unique(indices % dim))]
+    parts = [facts.dims(tensor) for tensor in node.outputs if tensor.outputs]
+    extents = [dim if part is None else part[axis] for part in parts]
+    return [extent if isinstance(extent, int) else dim for extent in extents]

@@ -1,10 +1,13 @@
 """Channels that no output depends on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from kit import assert_declines
 from nets import assert_leaves, net, norm, weights, zeroed
+from onnxslim import Pipeline
 from onnxslim.ir import Array
 from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
 
@@ -59,6 +62,35 @@ def test_channels_that_are_not_gathered() -> None:
     body = "c = Conv(x, w) r = Relu(c) s = Gather<axis = 1>(r, i) y = Conv(s, v)"
     before = net(body, w=weights(5, 3, 3, 3), i=np.array([4, 0, 4]), v=weights(4, 3, 1, 1))
     assert_leaves(before, DROP, "Conv 2x3x3x3", "Conv 4x3x1x1")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "a, b = Split<axis = 1>(c, s) t = Conv(b, v)",
+        "b = Slice(c, b0, b1, ax) t = Conv(b, v)",
+        "b = Gather<axis = 1>(c, i) t = Conv(b, v)",
+    ],
+)
+def test_parts_of_a_batch_of_any_size(part: str) -> None:
+    before = net(
+        f"c = Conv(x, w) {part} y = Relu(t)", x="float[N, 3, 6, 6]", w=weights(5, 3, 3, 3),
+        s=np.array([2, 3]), b0=np.array([1]), b1=np.array([4]), ax=np.array([1]),
+        i=np.array([4, 0, 4]), v=weights(4, 3, 1, 1),
+    )  # fmt: skip
+    after, _ = Pipeline((DROP,))(before)
+    assert after.size() < before.size()
+
+
+def test_slices_that_overlap() -> None:
+    """The last channel is in neither."""
+    body = "c = Conv(x, w) p = Slice(c, b0, b2, ax) q = Slice(c, b1, b3, ax) y = Add(p, q)"
+    bounds: dict[str, Any] = {f"b{i}": np.array([i]) for i in range(4)}
+    before = net(
+        body, x="float[N, 3, 6, 6]", y="float[N, B, C, D] y", w=weights(5, 3, 3, 3),
+        ax=np.array([1]), **{**bounds, "b2": np.array([3]), "b3": np.array([4])},
+    )  # fmt: skip
+    assert_leaves(before, DROP, "Conv 4x3x3x3")
 
 
 def test_constants_are_not_dead() -> None:
