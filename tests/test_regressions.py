@@ -37,6 +37,14 @@ def test_tanh_of_one_double_is_not_tanh_of_many() -> None:
     assert_rewrites(before, DropExpands(), ["Tanh", "Add"])
 
 
+def test_axes_out_of_order_are_valid_though_the_checker_misreads_them() -> None:
+    before = model("""g (float[1, 3, 1] x, int64[1] axes) => (float[1] y)
+    <int64[1] start = {2}, int64[1] end = {3}> {
+        s = Squeeze<axes = [2, 0]>(x) a = Slice(s, start, end, axes) y = Transpose<perm = [0]>(a)
+    }""", opset=10)  # fmt: skip
+    assert_rewrites(before, DropNoopMovement(), ["Squeeze", "Slice"])
+
+
 def test_halves_are_rounded_elsewhere_when_a_node_goes() -> None:
     before = model("""g (float16[1, 3, 4, 4] x) => (float16[1, 1, 4, 4] y) <
         float16[3, 1, 1, 1] w = {13000, 14000, 15000}, float16[3, 1, 1, 1] v = {13100, 13800, 14900}
