@@ -6,6 +6,7 @@ from onnx import numpy_helper
 from kit import assert_declines, assert_rewrites, model
 from onnxslim import Pipeline, parse
 from onnxslim.ir import fix_input_shapes
+from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
 from onnxslim.passes.simplify.drop_expands import DropExpands
 from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
@@ -43,6 +44,13 @@ def test_axes_out_of_order_are_valid_though_the_checker_misreads_them() -> None:
         s = Squeeze<axes = [2, 0]>(x) a = Slice(s, start, end, axes) y = Transpose<perm = [0]>(a)
     }""", opset=10)  # fmt: skip
     assert_rewrites(before, DropNoopMovement(), ["Squeeze", "Slice"])
+
+
+def test_what_was_not_folded_may_be_constant() -> None:
+    before = model("""g (float[N, 2] x) => (float[N, 2] y) <float[1, 2] c = {1, 2}> {
+        s = ReduceLogSumExp<axes = [1]>(c) d = Sub(c, s) y = Add(x, d)
+    }""", opset=13)  # fmt: skip
+    assert_rewrites(before, ComposeSoftmax(), ["LogSoftmax", "Add"])
 
 
 def test_halves_are_rounded_elsewhere_when_a_node_goes() -> None:

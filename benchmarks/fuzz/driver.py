@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from benchmarks.fuzz.shrink import shrink
 
 TRIED, KEPT, NODES, FINDS, DOUBTS = range(5)
 """What is counted."""
-_STUCK = 120.0
-"""So many seconds for one model are too many."""
+_STUCK, _ASLEEP = 120.0, 3600.0
+"""So many seconds of processor time for one model are too many, and so many of any other time."""
 _OFTEN = 2
 """Finds that look alike are shrunk and written so many times."""
 _SAID = 1000
@@ -50,6 +51,7 @@ def work(
     seed = first
     while seed == first or time.time() < deadline:
         current[:] = seed, time.time(), GROWING
+        signal.setitimer(signal.ITIMER_PROF, _STUCK)  # whose signal ends the process
         counts[TRIED] += 1
         case = grown(seed, options.edits)
         if case is not None:
@@ -110,8 +112,8 @@ class Worker:
 
     def watch(self) -> bool:
         """Replace the process where it hangs or has died; say whether there is one."""
-        stuck = self.process.is_alive() and 0 < self.current[1] < time.time() - _STUCK
-        if stuck:
+        asleep = self.process.is_alive() and 0 < self.current[1] < time.time() - _ASLEEP
+        if asleep:
             self.process.kill()
             self.process.join()
         if not self.process.exitcode:
@@ -121,6 +123,7 @@ class Worker:
             self.counts[TRIED] -= 1
             self.start(int(seed), careful=True)  # to see whether it was the original
             return True
+        stuck = asleep or self.process.exitcode == -signal.SIGPROF
         self._mourn("hangs" if stuck else f"ends the process ({self.process.exitcode})")
         if time.time() >= self.deadline:
             return False

@@ -164,20 +164,9 @@ class Case:
             excused = not lawful(original, self.feeds)
         else:
             names = [output.name for output in original.graph.output]
-            excused = all(
-                self._excused(*(cut(p, name) for p in (original, result))) for name in names
-            )
+            feeds = lawful(original, self.feeds)
+            excused = all(excuse(cut(original, name), cut(result, name), feeds) for name in names)
         return Find(_SECOND_OPINION[found.kind], found.detail) if excused else self._blamed(found)
-
-    def _excused(self, original: ModelProto, result: ModelProto) -> bool:
-        """Say whether no pass is at fault where the only output of a model is another."""
-        feeds = fitting(lawful(original, self.feeds), original)
-        if not feeds:
-            return True
-        source = original.SerializeToString()
-        reference = Reference(source, Model.from_proto(original), Calibration.of(feeds))
-        same = _difference(result.SerializeToString(), reference, both=False) is None
-        return same or agree_in_double(original, result, feeds)
 
     def _again(self, outcome: api.Outcome, original: ModelProto) -> Find | None:
         """Check what no single run shows; most of it is dear, and done for some models only."""
@@ -218,6 +207,17 @@ def _difference(content: bytes, reference: Reference, both: bool) -> Find | None
     if difference.passed:
         return None
     return Find("differs", f"{difference.output!r} by {difference.relative:.2g}")
+
+
+def excuse(original: ModelProto, result: ModelProto, feeds: list[Feed]) -> bool:
+    """Say whether no pass is at fault where the only output of a model is another."""
+    feeds = fitting(feeds, original)
+    if not feeds:
+        return True
+    source = original.SerializeToString()
+    reference = Reference(source, Model.from_proto(original), Calibration.of(feeds))
+    same = _difference(result.SerializeToString(), reference, both=False) is None
+    return same or agree_in_double(original, result, feeds)
 
 
 def cut(proto: ModelProto, name: str) -> ModelProto:
