@@ -6,7 +6,9 @@ from onnx import numpy_helper
 from kit import assert_declines, assert_rewrites, model
 from onnxslim import Pipeline, parse
 from onnxslim.ir import fix_input_shapes
+from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
 from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
+from onnxslim.passes.simplify.cancel_reshapes import CancelReshapes
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
 from onnxslim.passes.simplify.drop_expands import DropExpands
 from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
@@ -51,6 +53,25 @@ def test_what_was_not_folded_may_be_constant() -> None:
         s = ReduceLogSumExp<axes = [1]>(c) d = Sub(c, s) y = Add(x, d)
     }""", opset=13)  # fmt: skip
     assert_rewrites(before, ComposeSoftmax(), ["LogSoftmax", "Add"])
+
+
+def test_a_constant_that_broadcasts_to_nothing_is_not_moved() -> None:
+    before = model("""g (float[2, 3, 0] x, bool[2, 3, 0] m) => (float[2, 0, 3] y)
+    <float[3, 1] c = {2.5, 1, -1.5}, int64[3] s = {2, 0, 3}> {
+        a = Where(m, c, x) y = Reshape<allowzero = 1>(a, s)
+    }""")
+    assert_declines(before, CancelReshapes())
+
+
+def test_copies_of_a_channel_are_more_channels() -> None:
+    before = model("""g (float[4] x) => (float[9, 2] y, float[1] z) <
+        float[2, 1] c = {1, 2}, int64[4] pads = {1, 0, 0, 2}, int64[2] s = {9, 1},
+        float[1, 2] w = {1, 2}, int64[1] start = {0}, int64[1] end = {1}
+    > {
+        a = Relu(c) b = Pad<mode = "edge">(a, pads) d = Reshape(b, s) y = MatMul(d, w)
+        z = Slice(x, start, end)
+    }""")
+    assert_declines(before, DropDeadChannels())
 
 
 def test_halves_are_rounded_elsewhere_when_a_node_goes() -> None:
