@@ -7,6 +7,7 @@ from kit import assert_declines, assert_rewrites, model
 from onnxslim import Pipeline, parse
 from onnxslim.ir import fix_input_shapes
 from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
+from onnxslim.passes.channels.fold_constant_channels import FoldConstantChannels
 from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
 from onnxslim.passes.simplify.cancel_reshapes import CancelReshapes
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
@@ -72,6 +73,16 @@ def test_copies_of_a_channel_are_more_channels() -> None:
         z = Slice(x, start, end)
     }""")
     assert_declines(before, DropDeadChannels())
+
+
+def test_a_part_without_channels_meets_a_single_one() -> None:
+    before = model("""g (float[2] x) => (float[2] y, float[0] z) <
+        float[2] c = {1, 2}, float[2, 2] w = {1, 0, 3, 0}, int64[1] end = {2}
+    > {
+        a = Concat<axis = 0>(x, c) b = Slice(a, end, end) d = Constant<value_floats = [1.0]>()
+        z = Min(b, d) y = MatMul(x, w)
+    }""")
+    assert_declines(before, FoldConstantChannels())
 
 
 def test_halves_are_rounded_elsewhere_when_a_node_goes() -> None:
