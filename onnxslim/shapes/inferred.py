@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -102,12 +102,11 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
         _rename_shadows(main, frozenset(), {}, itertools.count())
     for info in main.input:
         _forget_unsure_dimensions(info.type)
+    say_clearly(model)
     for function in model.functions:
         del function.value_info[:]
-        _say_clearly(function.node)
     for graph in graphs:
         del graph.value_info[:]
-        _say_clearly(graph.node)
         for info in graph.output if graph is main else (*graph.input, *graph.output):
             _forget_shape(info.type)
 
@@ -178,13 +177,14 @@ def _rename_shadows(
                 _rename_shadows(inner, inside, new, numbers)
 
 
-def _say_clearly(nodes: Iterable[NodeProto]) -> None:
+def say_clearly(model: ModelProto) -> None:
     """Write what ONNX misreads in another way.
 
     Before opset 11, it overlooks axes of a Squeeze that are not in order. It takes an STFT that
     does not say whether it is one-sided for one that is not; the operator's default is that it is.
     """
-    for node in nodes:
+    bodies = [*(function.node for function in model.functions), *(g.node for g in _graphs(model))]
+    for node in itertools.chain(*bodies):
         if node.op_type == "Squeeze":
             for attribute in node.attribute:
                 attribute.ints[:] = sorted(attribute.ints)

@@ -82,10 +82,13 @@ class Analysis:
                 self.keep(tensor, str(verdict))
             found = []
         for tensor, known in zip(node.outputs, found, strict=False):
-            if known.base.size <= LARGEST:
+            if 0 < known.base.size <= LARGEST:
                 self.channels[tensor] = known
             else:
-                self.places.keep(known.places, "too many elements to tell apart")
+                many = known.base.size > 0
+                self.places.keep(
+                    known.places, "too many elements to tell apart" if many else "it is empty"
+                )
 
     def keep(self, tensor: Tensor, reason: str) -> None:
         """Cut no channel of *tensor*, for a *reason*."""

@@ -306,6 +306,8 @@ def _pad(site: Site) -> list[Channels]:
     for a in padded:
         if a == axis or (known.base.shape[a] > 1 and constant):
             result = _padded(site, result, a, pads[a], pads[a + known.rank], value)
+        else:  # by copies, or where nothing tells the elements apart
+            result = site.values.flat(result, a)
     others = padded - {axis}
     if not others:
         return [result]

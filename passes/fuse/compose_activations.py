@@ -43,15 +43,15 @@ def _before_clip(new: Builder, m: Match, facts: Facts) -> Tensor:
 
 
 def _hard_sigmoid(new: Builder, m: Match, alpha: float, beta: float) -> Tensor:
-    return new.HardSigmoid(m["x"], alpha=alpha, beta=beta)
+    return new.HardSigmoid(m.tensor("x"), alpha=alpha, beta=beta)
 
 
 def _times_clip(new: Builder, m: Match, facts: Facts) -> Tensor:
     """Write x * clip(x + 3, 0, 6) / 6 as one operator, or as two before version 14."""
     _require(m, facts, top=6)
     if new.version >= 14:
-        return new.HardSwish(m["x"])
-    return new.Mul(m["x"], _hard_sigmoid(new, m, 1 / 6, 0.5))
+        return new.HardSwish(m.tensor("x"))
+    return new.Mul(m.tensor("x"), _hard_sigmoid(new, m, 1 / 6, 0.5))
 
 
 def _hard_swish(new: Builder, m: Match, _: Facts) -> Tensor:
@@ -60,26 +60,26 @@ def _hard_swish(new: Builder, m: Match, _: Facts) -> Tensor:
     standard = abs(alpha * 6 - 1) < 1e-6 and beta == 0.5
     m.require(standard, "HardSigmoid has other parameters than HardSwish")
     m.require(new.version >= 14, "needs opset 14")
-    return new.HardSwish(m["x"])
+    return new.HardSwish(m.tensor("x"))
 
 
 def _mish(new: Builder, m: Match, _: Facts) -> Tensor:
     m.require(new.version >= 18, "needs opset 18")
-    return new.Mish(m["x"])
+    return new.Mish(m.tensor("x"))
 
 
 def _sigmoid(new: Builder, m: Match, facts: Facts) -> Tensor:
     """Write 1 / (1 + exp(-x)), or the same of another numerator, with the operator."""
     require_float(m.tensors["one"], m, "float32", "float16", "float64")
     require_shape_of("x", m, facts)
-    gate = new.Sigmoid(m["x"])
+    gate = new.Sigmoid(m.tensor("x"))
     return new.Mul(m["numerator"], gate) if "numerator" in m.tensors else gate
 
 
 def _softsign(new: Builder, m: Match, facts: Facts) -> Tensor:
     require_float(m.tensors["one"], m, "float32", "float16")
     require_shape_of("x", m, facts)
-    return new.Softsign(m["x"])
+    return new.Softsign(m.tensor("x"))
 
 
 def _require(m: Match, facts: Facts, top: float) -> None:

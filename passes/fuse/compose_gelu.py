@@ -46,7 +46,7 @@ def _gelu(new: Builder, m: Match, facts: Facts, **attrs: str) -> Tensor:
     m.require(new.version >= 20, "needs opset 20")
     require_float(m.tensors["k"], m, "float32", "float16")
     require_shape_of("x", m, facts)
-    return new.Gelu(m["x"], **attrs)
+    return new.Gelu(m.tensor("x"), **attrs)
 
 
 def _tanh(new: Builder, m: Match, facts: Facts) -> Tensor:

@@ -26,7 +26,7 @@ def _rectifier(factor: int = 1, steep: bool = True) -> Build:
     """Return what makes the operator; its slope is *factor* times the constant in the formula."""
 
     def build(new: Builder, m: Match, facts: Facts) -> Tensor:
-        x, slope = m["x"], m.tensors["slope"]
+        x, slope = m.tensor("x"), m.tensors["slope"]
         require_float(slope, m, "float32", "float16")
         values = m.constant("slope")
         m.require(steep or ((values >= 0) & (values <= 1)).all(), "the slope is not from 0 to 1")

@@ -25,7 +25,8 @@ _PASSES_ON = ("Reshape", "Unsqueeze", "Squeeze", "Identity")
 
 
 def _softmax(new: Builder, m: Match, facts: Facts, operator: str = "Softmax") -> Tensor:
-    x, dims = m["x"], facts.dims(m["x"])
+    x = m.tensor("x")
+    dims = facts.dims(x)
     m.require(dims is not None, "the shape is not known")
     assert dims is not None
     (total,) = {node for node in m.nodes if node.operator in ("ReduceSum", "ReduceLogSumExp")}

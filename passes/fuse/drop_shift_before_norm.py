@@ -20,15 +20,15 @@ _LAYER = op.Conv(*_BIASED) | op.ConvTranspose(*_BIASED)
 
 def _no_bias(new: Builder, m: Match, _: Facts) -> Tensor:
     layer = m.nodes[1]
-    made = new.like(layer, m["x"], m.tensor("weight"))
+    made = new.like(layer, m.tensor("x"), m.tensor("weight"))
     return new.like(m.root, made, *m.root.inputs[1:])
 
 
 def _no_sum(new: Builder, m: Match, facts: Facts) -> Tensor:
     rank = facts.rank(m.root.outputs[0])
     affine(m, m.nodes[1], new.version, 1, rank)
-    m.require(facts.same_shape(m["x"], m.root.outputs[0]), "the sum may have another shape")
-    return new.like(m.root, m["x"], *m.root.inputs[1:])
+    m.require(facts.same_shape(m.tensor("x"), m.root.outputs[0]), "the sum may have another shape")
+    return new.like(m.root, m.tensor("x"), *m.root.inputs[1:])
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,12 @@ def _layer(new: Builder, m: Match, facts: Facts) -> Tensor:
     step = affine(m, m.root, new.version, -1 if node.operator in _LAST else 1, rank)
     axis, groups = _output_axis(node)
     bias = _bias(new, m, step, node, weight.shape[axis] * groups)
-    operands = [m["x"], scaled(new, weight, step.scale, axis, groups), bias, *node.inputs[3:]]
+    operands = [
+        m.tensor("x"),
+        scaled(new, weight, step.scale, axis, groups),
+        bias,
+        *node.inputs[3:],
+    ]
     return new.like(node, *operands, beta=None)
 
 
@@ -78,10 +83,10 @@ def _product(new: Builder, m: Match, facts: Facts) -> Tensor:
     bias = transformed(new, old.astype(np.float64), step, weight.shape[-1], old)
     matrix = scaled(new, weight, step.scale, -1)
     if root.operator == "BatchNormalization":
-        both = facts.rank(m["x"]) == weight.values.ndim == 2
+        both = facts.rank(m.tensor("x")) == weight.values.ndim == 2
         m.require(both, "the product is not of two matrices")
-        return new.Gemm(m["x"], matrix, bias)
-    product = new.like(m.nodes[-1], m["x"], matrix)
+        return new.Gemm(m.tensor("x"), matrix, bias)
+    product = new.like(m.nodes[-1], m.tensor("x"), matrix)
     return new.like(m.nodes[1], product, bias) if "bias" in m.tensors else product
 
 

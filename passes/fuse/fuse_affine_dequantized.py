@@ -41,7 +41,7 @@ def _fuse(new: Builder, m: Match, _: Facts) -> Tensor:
     else:
         operands = map(new.tensor, _scaled(m, quantized, step.scale), "wsz")
         weight = new.named(new.like(quantized, *operands, axis=0), "w")
-    return new.like(conv, m["x"], weight, moved)
+    return new.like(conv, m.tensor("x"), weight, moved)
 
 
 def _scaled(m: Match, quantized: Node, scale: Array) -> tuple[Tensor | Array | None, ...]:

@@ -37,7 +37,7 @@ def _conv(new: Builder, m: Match, facts: Facts) -> Tensor:
         sums = weight.values.astype(np.float64).reshape(*weight.shape[:2], -1).sum(2)
         moved = (sums.reshape(groups, -1, weight.shape[1]) * shift[:, None]).sum(2).reshape(-1)
         bias = new.tensor(as_type_of(m.constant("bias", np.zeros(1)) + moved, weight.values), "b")
-    return new.like(node, m["x"], filters, bias)
+    return new.like(node, m.tensor("x"), filters, bias)
 
 
 def _pads(node: Node) -> bool:
@@ -50,7 +50,9 @@ def _conv_transpose(new: Builder, m: Match, facts: Facts) -> Tensor:
     weight = m.tensors["weight"]
     step = _step(new, m, facts, 1, weight.values.ndim)
     m.require(step.shift is None, "a shift has less effect at the borders")
-    return new.like(m.root, m["x"], scaled(new, weight, step.scale, 0), m.tensors.get("bias"))
+    return new.like(
+        m.root, m.tensor("x"), scaled(new, weight, step.scale, 0), m.tensors.get("bias")
+    )
 
 
 def _gemm(new: Builder, m: Match, facts: Facts) -> Tensor:
@@ -62,31 +64,31 @@ def _gemm(new: Builder, m: Match, facts: Facts) -> Tensor:
     transposed = node.attr("transB", 0)
     matrix = scaled(new, weight, step.scale, 1 if transposed else 0)
     if step.shift is None:
-        return new.like(node, m["x"], matrix, m.tensors.get("bias"))
+        return new.like(node, m.tensor("x"), matrix, m.tensors.get("bias"))
     old = m.constant("bias", np.zeros((), weight.dtype))
     moved = _times(step.shift, weight.values.T if transposed else weight.values)
     bias = old.astype(np.float64) * node.attr("beta", 1.0) + moved * node.attr("alpha", 1.0)
-    return new.like(node, m["x"], matrix, new.tensor(as_type_of(bias, old), "b"), beta=None)
+    return new.like(node, m.tensor("x"), matrix, new.tensor(as_type_of(bias, old), "b"), beta=None)
 
 
 def _matmul(new: Builder, m: Match, facts: Facts) -> Tensor:
     """Scale the rows of the matrix; a shift goes into what is added, or makes it a Gemm."""
     weight = m.tensors["weight"]
     m.require(weight.values.ndim > 1, "the weights are a vector")
-    rank = facts.rank(m["x"])
+    rank = facts.rank(m.tensor("x"))
     step = _step(new, m, facts, -1, rank)
     _require_unfused(m)
     matrix = scaled(new, weight, step.scale, -2)
     if step.shift is None:
-        product = new.like(m.nodes[-2], m["x"], matrix)
+        product = new.like(m.nodes[-2], m.tensor("x"), matrix)
         return new.like(m.root, product, m.tensor("bias")) if "bias" in m.tensors else product
     m.require(weight.values.ndim == 2, "the weights are no matrix")
     old = m.constant("bias", np.zeros((), weight.dtype))
     bias = new.tensor(as_type_of(old + _times(step.shift, weight.values), old), "b")
     if "bias" in m.tensors:
-        return new.like(m.root, new.like(m.nodes[1], m["x"], matrix), bias)
+        return new.like(m.root, new.like(m.nodes[1], m.tensor("x"), matrix), bias)
     m.require(rank == 2, "a sum would take the place of a sum")
-    return new.Gemm(m["x"], matrix, bias)
+    return new.Gemm(m.tensor("x"), matrix, bias)
 
 
 def _step(new: Builder, m: Match, facts: Facts, axis: int, rank: int | None) -> Affine:
@@ -94,14 +96,14 @@ def _step(new: Builder, m: Match, facts: Facts, axis: int, rank: int | None) -> 
     node = m.nodes[-1]
     highest = max((len(t.shape) for t in node.inputs if isinstance(t, Constant)), default=0)
     m.require(
-        highest == 0 or highest <= (facts.rank(m["x"]) or 0),
+        highest == 0 or highest <= (facts.rank(m.tensor("x")) or 0),
         "the constant may have more dimensions than what it is applied to",
     )
     step = affine(m, node, new.version, axis, rank)
     broadcasts = node.operator != "BatchNormalization" and any(
         values is not None and values.size > 1 for values in step
     )
-    same = not broadcasts or facts.same_shape(m["x"], node.outputs[0])
+    same = not broadcasts or facts.same_shape(m.tensor("x"), node.outputs[0])
     m.require(same, "the constant may have more elements than there are channels")
     return step
 
@@ -111,7 +113,7 @@ def _require_unfused(m: Match) -> None:
 
     That is a normalization or Gelu written out.
     """
-    before = producer(m["x"])
+    before = producer(m.tensor("x"))
     fused = before is not None and before.operator in ("Div", "Mul")
     m.require(not fused, "onnxruntime fuses it with what is before it")
 

@@ -35,7 +35,7 @@ def _fuse(new: Builder, m: Match, facts: Facts) -> Tensor:
     filters = new.tensor(as_type_of(wide, weight), "w")
     strides = [a * b for a, b in zip(at.strides, window.strides, strict=True)]
     attrs = {"kernel_shape": list(wide.shape[2:]), "strides": strides, "pads": at.pads}
-    return new.like(conv, m["x"], filters, m.tensors.get("bias"), **attrs, auto_pad=None)
+    return new.like(conv, m.tensor("x"), filters, m.tensors.get("bias"), **attrs, auto_pad=None)
 
 
 def _averaged(weight: Array, window: tuple[int, ...], steps: list[int]) -> Array:

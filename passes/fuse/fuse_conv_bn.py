@@ -30,5 +30,5 @@ class FuseConvBn(RewritePass):
         filters = weight.astype(np.float64) * scale.reshape(-1, *[1] * (weight.ndim - 1))
         bias = m.constant("bias", np.zeros(1)).astype(np.float64) * scale + shift
         return new.like(
-            m.node("Conv"), m["x"], as_type_of(filters, weight), as_type_of(bias, weight)
+            m.node("Conv"), m.tensor("x"), as_type_of(filters, weight), as_type_of(bias, weight)
         )

@@ -34,7 +34,7 @@ def _fuse(new: Builder, m: Match, facts: Facts) -> Tensor:
     filters = np.einsum("gmip,gomq->goipq", left, right, optimize=True)
     filters = as_type_of(filters.reshape(len(second), channels, *kernel), second)
     operands = [new.tensor(filters, "w"), new.tensor(_bias(m, right), "b")]
-    return new.like(spatial, m["x"], *operands, **attrs, **grouped(spatial, groups))
+    return new.like(spatial, m.tensor("x"), *operands, **attrs, **grouped(spatial, groups))
 
 
 def _place(m: Match, inner: Node, outer: Node) -> tuple[Node, dict[str, Any]]:

@@ -33,4 +33,4 @@ class FuseConvTransposeBn(RewritePass):
         split = weight.astype(np.float64).reshape(groups, -1, *weight.shape[1:])
         filters = (split * per_group).reshape(weight.shape)
         bias = m.constant("bias", np.zeros(1)).astype(np.float64) * scale + shift
-        return new.like(conv, m["x"], as_type_of(filters, weight), as_type_of(bias, weight))
+        return new.like(conv, m.tensor("x"), as_type_of(filters, weight), as_type_of(bias, weight))

@@ -34,4 +34,4 @@ class FuseGemmBn(RewritePass):
         scaled = as_type_of(weight.astype(np.float64) * columns, weight)
         beta = gemm.attr("beta", 1.0)
         added = as_type_of(bias.astype(np.float64).reshape(-1) * beta * scale + shift, weight)
-        return new.like(gemm, m["x"], scaled, added, beta=None)
+        return new.like(gemm, m.tensor("x"), scaled, added, beta=None)

@@ -31,17 +31,19 @@ def _right(new: Builder, m: Match, _: Facts) -> Tensor:
     bias = _bias(m, first, second, right)
     gemm = next((node for node in reversed(products) if node.operator == "Gemm"), None)
     if gemm is None:
-        product = new.like(first, m["x"], matrix)
+        product = new.like(first, m.tensor("x"), matrix)
         return product if bias is None else new.Add(product, new.tensor(bias, "b"))
     transposed = first.attr("transA", 0) or None
     plain = {"alpha": None, "beta": None, "transB": None, "transA": transposed}
-    return new.like(gemm, m["x"], matrix, None if bias is None else new.tensor(bias, "b"), **plain)
+    return new.like(
+        gemm, m.tensor("x"), matrix, None if bias is None else new.tensor(bias, "b"), **plain
+    )
 
 
 def _left(new: Builder, m: Match, _: Facts) -> Tensor:
     """Multiply the two matrices on the left."""
     matrix = _multiplied(m, matrix_of(m, m.nodes[0], "second"), matrix_of(m, m.nodes[1], "first"))
-    return new.like(m.root, new.tensor(matrix, "w"), m["x"])
+    return new.like(m.root, new.tensor(matrix, "w"), m.tensor("x"))
 
 
 def _multiplied(m: Match, left: Array, right: Array) -> Array:

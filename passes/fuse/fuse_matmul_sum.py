@@ -31,8 +31,8 @@ def _fuse(new: Builder, m: Match, _: Facts) -> Tensor:
     m.require(added.shape == total.shape, "one of the products is broadcast")
     merged = new.tensor(as_type_of(total + added, m.constant("weight")), "w")
     if base.operator == "Gemm":
-        return new.like(base, m["x"], merged, m.tensors.get("bias"), alpha=None, transB=None)
-    product = new.named(new.like(base, m["x"], merged), "t")
+        return new.like(base, m.tensor("x"), merged, m.tensors.get("bias"), alpha=None, transB=None)
+    product = new.named(new.like(base, m.tensor("x"), merged), "t")
     if "bias" not in m.tensors:
         return product
     inner = next(node for node in m.nodes[1:] if node.operator == "Add")

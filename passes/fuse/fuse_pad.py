@@ -27,7 +27,7 @@ _DEEPEST = 8
 
 def _conv(new: Builder, m: Match, facts: Facts) -> Tensor:
     m.require(_value(m) == 0, "it pads with something else than 0")
-    return new.like(m.root, m["x"], *m.get("rest", []), pads=_pads(m, facts), auto_pad=None)
+    return new.like(m.root, m.tensor("x"), *m.get("rest", []), pads=_pads(m, facts), auto_pad=None)
 
 
 def _average_pool(new: Builder, m: Match, facts: Facts) -> Tensor:
@@ -36,7 +36,9 @@ def _average_pool(new: Builder, m: Match, facts: Facts) -> Tensor:
     m.require(new.version >= 7, "needs opset 7")
     counts = node.attr("count_include_pad", 0) or not any(node.attr("pads", ()))
     m.require(counts, "the pooling does not count its own padding")
-    return new.like(node, m["x"], pads=_pooling_pads(m, facts), auto_pad=None, count_include_pad=1)
+    return new.like(
+        node, m.tensor("x"), pads=_pooling_pads(m, facts), auto_pad=None, count_include_pad=1
+    )
 
 
 def _max_pool(new: Builder, m: Match, facts: Facts) -> Tensor:
@@ -44,7 +46,7 @@ def _max_pool(new: Builder, m: Match, facts: Facts) -> Tensor:
     never_seen = value == -np.inf or (value <= 0 and _is_never_below_0(m.tensor("x"), _DEEPEST))
     m.require(never_seen, "what it pads with might be the largest")
     m.require(set(m.root.attr("dilations", (1,))) == {1}, "the windows have holes")
-    return new.like(m.root, m["x"], pads=_pooling_pads(m, facts), auto_pad=None)
+    return new.like(m.root, m.tensor("x"), pads=_pooling_pads(m, facts), auto_pad=None)
 
 
 def _value(m: Match) -> float:

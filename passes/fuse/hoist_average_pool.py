@@ -31,7 +31,7 @@ def _hoist(new: Builder, m: Match, facts: Facts) -> Tensor:
     if "bias" in m.tensors and not _counts_elements(pool):
         m.require(not m.constant("bias").any(), "the bias is averaged with padding")
     _require_cheaper(m, weight, facts)
-    averaged = new.named(new.like(pool, m["x"], *pool.inputs[1:]), "p")
+    averaged = new.named(new.like(pool, m.tensor("x"), *pool.inputs[1:]), "p")
     return new.like(conv, averaged, m.tensors["weight"], m.tensors.get("bias"))
 
 

@@ -67,7 +67,7 @@ class _Rebuild:
         inner = [dim for dim in self.inner if isinstance(dim, int)]
         outer = [dim for dim in self.outer if isinstance(dim, int)]
         unknown = len(inner) < len(self.inner) or len(outer) < len(self.outer)
-        if unknown or math.prod(inner) > _LARGEST:
+        if unknown or not 0 < math.prod(inner) <= _LARGEST:
             return None
         return new.tensor(tensor.values.reshape(-1)[_places(tensor.shape, inner, outer)])
 

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.fuzz import motifs, oracle
 from benchmarks.fuzz.grower import OPSETS, Grower, Refused
 from benchmarks.fuzz.motifs.recipes import RECIPES
-from benchmarks.fuzz.opinion import agree_in_double
+from benchmarks.fuzz.opinion import agree_in_double, lawful
 from benchmarks.fuzz.oracle import Case, grown
 from benchmarks.fuzz.shrink import shrink
 from kit import model
@@ -67,6 +67,41 @@ def test_the_second_opinion_tells_rounding_from_mistakes() -> None:
     )
     feeds = [{"x": np.ones(2, np.float32)}]
     assert (agree_in_double(one, same, feeds), agree_in_double(one, other, feeds)) == (True, False)
+
+
+def test_a_difference_that_cancels_is_rounding() -> None:
+    one, other = (
+        model(f"""g (float[2] x) => (float[2] y) {{
+            c = Constant<value_float = {c}>() d = Constant<value_float = {d}>()
+            a = {op}(x, c) b = Div(x, d) y = Sub(a, b)
+        }}""").proto()
+        for op, c, d in (("Div", 3.0, 3.0), ("Mul", 1 / 3.0, 3.0))
+    )
+    for proto, op in ((one, "Div"), (other, "Mul")):
+        assert proto.graph.node[2].op_type == op
+    feeds = [{"x": np.ones(2, np.float32)}]
+    assert agree_in_double(one, other, feeds)
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ("y = Concat<axis = 0>(x, x)", 2),
+        ("y = Concat<axis = 0>(x, m)", 1),
+        ("a = Constant<value_ints = [0]>() b = Constant<value_ints = [2147483647]>() "
+         "s = Constant<value_ints = [-1]>() y = Slice(x, a, b, a, s)", 0),
+    ],
+)  # fmt: skip
+def test_feeds_that_onnx_forbids_are_told(body: str, count: int) -> None:
+    of = model(f"g (float[N, K] x) => (float[?, ?] y) <float[1, 2] m = {{1, 2}}> {{ {body} }}")
+    feeds = [{"x": np.ones(shape, np.float32)} for shape in ((1, 2), (3, 0))]
+    assert len(lawful(of.proto(), feeds)) == count
+
+
+def test_what_onnx_misreads_is_lawful() -> None:
+    of = model("g (float[1, 3, 1] x) => (float[3] y) { y = Squeeze<axes = [2, 0]>(x) }", opset=10)
+    feed = {"x": np.ones((1, 3, 1), np.float32)}
+    assert lawful(of.proto(), [feed]) == [feed]
 
 
 @pytest.mark.parametrize("operator", sorted(RECIPES.keys() - UNKNOWN))
