@@ -17,6 +17,7 @@ from onnxslim.ir import Array, Tensor, Variable
 from onnxslim.passes.factorize._families._solve import conjugate_gradients
 from onnxslim.rewrite import Builder
 
+_TINY = 1e-300
 Values = tuple[Array, ...]
 """What describes one matrix of a form."""
 
@@ -83,27 +84,23 @@ class Linear(Form):
 
     def fit(self, matrix: Array, gram: Array | None) -> Values:
         """Project, and solve the normal equations from there."""
-        return (self.solve(matrix, gram, None).reshape(self.shape),)
+        counts = np.maximum(self.counted(np.ones(self.rows)), _TINY)
+        start = self.collected(matrix) / counts
+        if gram is not None:
+            start = self.solve(start, self.collected(gram @ matrix), gram, None)
+        return (start.reshape(self.shape),)
 
-    def solve(self, target: Array, left: Array | None, right: Array | None) -> Array:
-        """Return the values of the A that is nearest to *target* in the metrics of both sides.
+    def solve(self, start: Array, wanted: Array, left: Array, right: Array | None) -> Array:
+        """Return the a of an A where left · A · right has the products *wanted* with the M_k."""
 
-        That is the least tr(ΔᵀHΔG) for Δ = T - A; None stands for the identity.
-        """
-        counts = self.counted(np.ones(self.rows))
-        plain = self.collected(target) / np.maximum(counts, 1e-300)
-        if left is None and right is None:
-            return plain
-
-        def weighted(matrix: Array) -> Array:
-            made = matrix if left is None else left @ matrix
+        def normal(values: Array) -> Array:
+            made = left @ self.expand((values.reshape(self.shape),))
             return self.collected(made if right is None else made @ right)
 
-        scale = counts if left is None else self.counted(np.diag(left))
-        scale = scale if right is None else scale * float(np.diag(right).mean())
-        return conjugate_gradients(
-            lambda values: weighted(self.expand((values,))), weighted(target), plain, scale
-        )
+        scale = self.counted(np.diag(left))
+        if right is not None:
+            scale = scale * float(np.diag(right).mean())
+        return conjugate_gradients(normal, wanted, start, scale)
 
 
 class Indexed(Linear):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxslim.ir import Variable
+from onnxslim.ir import Tensor, Variable
 from onnxslim.rewrite import Builder
 
 
@@ -15,7 +15,7 @@ def count(new: Builder, start: int, stop: int, dtype: Any = np.int32) -> Variabl
     return new.Range(*(np.array(n, dtype) for n in (start, stop, 1)))
 
 
-def upright(new: Builder, numbers: Variable) -> Variable:
+def upright(new: Builder, numbers: Tensor) -> Variable:
     """Return *numbers* along the axis before the last."""
     return new.Reshape(numbers, np.array([-1, 1]))
 

@@ -25,9 +25,10 @@ class Banded(Indexed):
 
     @classmethod
     def within(cls, rows: int, columns: int, most: int) -> Iterator[Banded]:
-        """Yield the widest first."""
-        longest = min(rows, columns)
-        for width in range(min((most // longest - 1) // 2, longest - 1), -1, -1):
+        """Yield the widest."""
+        short = min(rows, columns)
+        width = min((most // short - 1) // 2, short - 1)
+        if width >= 0:
             yield cls(rows, columns, width)
 
     @property

@@ -23,8 +23,8 @@ class BlockCirculant(Indexed):
 
     @classmethod
     def within(cls, rows: int, columns: int, most: int) -> Iterator[BlockCirculant]:
-        """Yield those whose blocks divide both dimensions."""
-        for block in range(2, min(rows, columns) + 1):
+        """Yield those of several blocks, which divide both dimensions."""
+        for block in range(2, min(rows, columns) + (rows != columns)):
             if not rows % block and not columns % block and rows * columns <= most * block:
                 yield cls(rows, columns, block)
 

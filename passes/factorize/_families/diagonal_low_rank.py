@@ -10,7 +10,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from onnxslim.ir import Array, Tensor, Variable
 from onnxslim.passes.factorize._families._form import Form, Values
-from onnxslim.passes.factorize._families.banded import Banded
+from onnxslim.passes.factorize._families._nodes import count, upright
 from onnxslim.rewrite import Builder
 
 _SWEEPS = 20
@@ -35,34 +35,41 @@ class DiagonalLowRank(Form):
     @property
     def parameters(self) -> int:
         """The diagonal and both factors."""
-        return self._diagonal.parameters + self.rank * (self.rows + self.columns)
+        return min(self.rows, self.columns) + self.rank * (self.rows + self.columns)
 
     @property
     def detail(self) -> str:
         """The rank."""
         return f"rank {self.rank}"
 
-    @property
-    def _diagonal(self) -> Banded:
-        return Banded(self.rows, self.columns, 0)
-
     def fit(self, matrix: Array, gram: Array | None) -> Values:
         """Alternate between the diagonal and the truncated SVD, in the metric of the data."""
         root = None if gram is None else np.linalg.cholesky(gram).T
-        (diagonal,) = self._diagonal.fit(matrix, None)
-        diagonal = 0 * diagonal
+        diagonal = np.zeros(min(self.rows, self.columns))
         for _ in range(_SWEEPS):
-            left, right = _truncated(matrix - self._diagonal.expand((diagonal,)), root, self.rank)
-            (diagonal,) = self._diagonal.fit(matrix - left @ right, gram)
+            left, right = _truncated(matrix - self._spread(diagonal), root, self.rank)
+            rest = matrix - left @ right
+            diagonal = np.diag(rest)
+            if gram is not None:  # every element has a column of its own
+                diagonal = np.diag(gram @ rest) / np.diag(gram)[: len(diagonal)]
         return diagonal, left, right
+
+    def _spread(self, diagonal: Array) -> Array:
+        made = np.zeros((self.rows, self.columns))
+        np.fill_diagonal(made, diagonal)
+        return made
 
     def expand(self, values: Values) -> Array:
         """Add both."""
-        return np.asarray(self._diagonal.expand(values[:1]) + values[1] @ values[2])
+        return np.asarray(self._spread(values[0]) + values[1] @ values[2])
 
     def write(self, new: Builder, parts: Sequence[Tensor]) -> Variable:
-        """Do as `expand` does."""
-        return new.Add(self._diagonal.write(new, parts[:1]), new.MatMul(parts[1], parts[2]))
+        """Add the diagonal where row and column are equal."""
+        diagonal, left, right = parts
+        rows, columns = count(new, 0, self.rows), count(new, 0, self.columns)
+        along = diagonal if self.rows >= self.columns else upright(new, diagonal)
+        product = new.MatMul(left, right)
+        return new.Where(new.Equal(upright(new, rows), columns), new.Add(product, along), product)
 
 
 def _truncated(matrix: Array, root: Array | None, rank: int) -> tuple[Array, Array]:

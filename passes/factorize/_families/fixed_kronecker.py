@@ -27,11 +27,11 @@ class FixedKronecker(Linear):
 
     @classmethod
     def within(cls, rows: int, columns: int, most: int) -> Iterator[FixedKronecker]:
-        """Yield, for every size of blocks, as many cosines as there may be."""
+        """Yield, for every size of blocks whose cosines take little, as many as there may be."""
         for block in _BLOCKS:
             if not rows % block and not columns % block:
                 terms = min(most * block**2 // (rows * columns), block**2)
-                if terms:
+                if terms and 2 * terms * block**2 <= most:
                     yield cls(rows, columns, block, terms)
 
     @property

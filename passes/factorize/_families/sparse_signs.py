@@ -19,7 +19,6 @@ from onnxslim.rewrite import Builder
 _PRIME = 2_147_483_629
 """Below 2³¹, so that squares of what is left of a division by it fit 64 bits."""
 _ROW, _COLUMN = 1_140_671_485, 1_664_525
-_SHARES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,9 @@ class SparseSigns(Indexed):
 
     @classmethod
     def within(cls, rows: int, columns: int, most: int) -> Iterator[SparseSigns]:
-        """Yield one for all parameters, and for a half, a quarter and an eighth of them."""
-        for size in dict.fromkeys(most // share for share in _SHARES):
-            if size:
-                yield cls(rows, columns, size)
+        """Yield the one of so many parameters."""
+        if most > 0:
+            yield cls(rows, columns, most)
 
     @property
     def parameters(self) -> int:
