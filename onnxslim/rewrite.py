@@ -82,6 +82,16 @@ class Builder:
         result.name = self._names.fresh(hint)
         return result
 
+    def size(self) -> int:
+        """Return the bytes that the nodes and the constants they read will take."""
+        read = (constant for constant in self.constants if constant.outputs)
+        return sum(map(ir.initializer_bytes, read)) + sum(map(ir.node_bytes, self.nodes))
+
+    def discard(self) -> None:
+        """Take the nodes, which are not wanted, out of the use lists."""
+        for node in self.nodes:
+            ir.set_inputs(node, ())
+
     def tensor(self, operand: Any, hint: str = "c") -> Tensor:
         """Return *operand* as a tensor."""
         if isinstance(operand, (Variable, Constant)):
@@ -162,13 +172,13 @@ class _Sweep:
                 raise Declined("another output of the node is read as well")
             result = self.step.rewrite(new, found)
             if result is None:
-                _discard(new)
+                new.discard()
                 return
             if not self.step.may_grow:
                 _must_not_grow(new, found, result)
             self._splice(found, result, new)
         except Declined as verdict:
-            _discard(new)
+            new.discard()
             self.context.decline(found.root, str(verdict))
             return
         self.made[found.root] = new.nodes
@@ -185,11 +195,6 @@ class _Sweep:
         ir.erase(found.nodes, self.pinned)
 
 
-def _discard(new: Builder) -> None:
-    for node in new.nodes:
-        ir.set_inputs(node, ())
-
-
 def _must_be_fixed(nodes: Iterable[Node]) -> None:
     if any(map(ir.has_parameters, nodes)):
         raise Declined("an attribute is set by the caller of the function")
@@ -200,8 +205,7 @@ def _must_not_grow(new: Builder, found: Match, result: Tensor) -> None:
     inside = set(found.nodes)
     read = {t for node in found.nodes for t in node.inputs if isinstance(t, Constant)}
     freed = sum(map(ir.initializer_bytes, (t for t in read if inside.issuperset(t.outputs))))
-    added = sum(ir.initializer_bytes(constant) for constant in new.constants if constant.outputs)
-    growth = added + sum(map(ir.node_bytes, new.nodes)) - freed - sum(map(ir.node_bytes, inside))
+    growth = new.size() - freed - sum(map(ir.node_bytes, inside))
     if any(ir.producer(result) is node for node in new.nodes):
         growth += _length(found.root.outputs[0]) - _length(result)  # it takes over the name
     if growth > 0:

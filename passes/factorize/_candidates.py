@@ -1,0 +1,52 @@
+"""What a family of structured matrices offers in place of a layer's weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from onnxslim.ir import Array, Tensor, Variable
+from onnxslim.passes.factorize._build import Place
+from onnxslim.passes.factorize._layers import Layer
+from onnxslim.rewrite import Builder
+
+Aim = Literal["bytes", "speed"]
+Run = Callable[[Place, Sequence[Tensor]], Variable]
+"""Computes the outputs of a layer from the stored parts."""
+Expand = Callable[[Builder, Layer, Sequence[Tensor]], Variable]
+"""Computes a weight, in its stored form, from the stored parts."""
+_FASTER = 0.9
+"""How much of the estimated time a layer that runs as factors may take: estimates are that good."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One structured weight of one size, made in full only if it is chosen.
+
+    Either `run` or `expand` is given.
+    """
+
+    family: str
+    size: str
+    """What the report says of its size."""
+    parameters: int
+    """How many numbers are stored."""
+    error: float
+    """How far the outputs move, of their own size, in the metric of the data."""
+    parts: Callable[[], Sequence[Array]]
+    """Makes what is stored; floats are rounded to the type of the weights."""
+    approximation: Callable[[Sequence[Array]], Array]
+    """Makes W in float64, (K, M), of the rounded parts."""
+    run: Run | None = None
+    time: float = 0.0
+    """Estimated microseconds if it runs as factors."""
+    expand: Expand | None = None
+
+    def suits(self, layer: Layer, aim: Aim) -> bool:
+        """Say whether the layer would get smaller and no slower; for speed, faster."""
+        if self.parameters >= layer.parameters:
+            return False
+        if self.run is None:
+            return aim == "bytes"
+        return self.time <= _FASTER * layer.time

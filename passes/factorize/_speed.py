@@ -1,0 +1,68 @@
+"""How long onnxruntime takes for a layer: a model of what was measured on x86 with AVX2.
+
+What it must get right is which of two forms is faster. A node has a fixed price, sizes are padded
+to what kernels compute at once, few rows cannot keep the processor busy, and matrices beyond the
+cache wait for memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+NODE = 1.3
+"""Microseconds that a node more takes."""
+_SLOW, _FAST, _BUSY = 1e4, 3.8e4, 64
+"""Multiply-accumulates a microsecond for one row, and for this many rows or more."""
+_CACHE = 1 << 21
+"""Weights that stay in the cache."""
+_UNCACHED = 2.3
+"""How many times longer one row takes where they do not."""
+_ELEMENT = 0.8e-3
+"""Microseconds to write an element of an image."""
+_UNALIGNED = 2.0
+"""How many times longer a convolution takes whose input channels are no multiple of 4."""
+
+_CALL = 0.6
+"""Microseconds for every matrix that a constant on the left multiplies."""
+
+
+def _padded(size: int, step: int) -> int:
+    return -(-size // step) * step
+
+
+def product(rows: int, inputs: int, outputs: int) -> float:
+    """Return the microseconds of a product of (rows, inputs) with a constant (inputs, outputs)."""
+    busy = min(1.0, (rows - 1) / (_BUSY - 1))
+    rate = _SLOW + (_FAST - _SLOW) * busy
+    if inputs * outputs > _CACHE and rows < _BUSY:
+        rate /= 1 + (_UNCACHED - 1) * (1 - busy)
+    step = 16 if outputs > 8 else 8
+    return NODE + rows * inputs * _padded(outputs, step) / rate
+
+
+def convolution(
+    places: int, inputs: int, outputs: int, taps: int, depthwise: bool = False
+) -> float:
+    """Return the microseconds of a convolution that computes so many *places* of every channel."""
+    each = taps if depthwise else inputs * taps
+    work = places * _padded(outputs, 8) * each / _FAST
+    if inputs % 4 and inputs > 3:
+        work *= _UNALIGNED
+    return NODE + work + places * outputs * _ELEMENT
+
+
+def kronecker(rows: int, factors: Sequence[tuple[int, int]], terms: int) -> float:
+    """Return the microseconds of a product with a sum of Kronecker products.
+
+    *factors* are the sizes (inputs, outputs) of each; all but the last multiply from the left.
+    """
+    nodes = NODE * (2 * len(factors) + (terms > 1))
+    done, left, work = 1, math.prod(inputs for inputs, _ in factors), 0
+    *first, (inputs, outputs) = factors
+    for k, m in first:
+        left //= k
+        work += done * m * k * _padded(left, 16)
+        done *= m
+    work += done * inputs * _padded(outputs, 16)
+    return nodes + rows * (_CALL * len(first) + terms * work / _FAST)
