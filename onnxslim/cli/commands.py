@@ -75,7 +75,7 @@ def _image_options(command: Callable[..., int]) -> Callable[..., int]:
     cls=_Lists,
     context_settings=_CONTEXT,
     epilog="Other commands: 'onnxslim passes' lists the passes, 'onnxslim inspect MODEL...' prints "
-    "what models are made of.",
+    "what models are made of, 'onnxslim tune' retrains them without their training code.",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="IN")
 @click.argument("target", type=click.Path(path_type=Path), metavar="[OUT]", required=False)
