@@ -6,6 +6,8 @@
     - DataError           calibration data does not fit the model
     - SpecError           a pipeline string cannot be read
     - OutputError         the result cannot be written where it should go
+    - CannotTune          gradients cannot go through a model, or not be asked of it so
+    - MissingPackage      an optional package is not installed; also an ImportError
   + PatternError          a pattern names an unknown operator or is malformed
   + PassError             a pass cannot run or misbehaved
     - MissingData         the pass needs calibration data and got none (exit status 2)
@@ -45,6 +47,14 @@ class SpecError(InputError):
 
 class OutputError(InputError):
     """The result cannot be written where it should go."""
+
+
+class CannotTune(InputError):
+    """Gradients cannot go through a model, or not be asked of it so."""
+
+
+class MissingPackage(InputError, ImportError):
+    """An optional package is not installed."""
 
 
 class PatternError(OnnxslimError):

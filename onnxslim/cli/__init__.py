@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import click
 
 from onnxslim.cli.commands import COMMANDS, slim
+from onnxslim.cli.tuning import tune
 from onnxslim.errors import OnnxslimError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
-    command = COMMANDS.get(args[0]) if args else None
+    command = {**COMMANDS, "tune": tune}.get(args[0]) if args else None
     args = args[1:] if command is not None else args or ["--help"]
     name = "onnxslim" if command is None else f"onnxslim {command.name}"
     try:

@@ -59,9 +59,8 @@ def _repeated(args: list[str]) -> Iterator[str]:
 @click.command(
     cls=_Lists,
     context_settings=CONTEXT,
-    epilog="Other commands: 'onnxslim passes' lists the passes, 'onnxslim inspect MODEL...' prints "
-    "what models are made of, 'onnxslim record' keeps a model's answers, 'onnxslim check' compares "
-    "another's with them.",
+    epilog="Other commands, each with --help: passes, inspect (what models are made of), record and "
+    "check (regression tests), tune (gradient descent without the training code).",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="IN")
 @click.argument("target", type=click.Path(path_type=Path), metavar="[OUT]", required=False)
