@@ -6,15 +6,13 @@ import json
 import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from onnxslim.cli.options import CONTEXT, image_options, images_given
+from onnxslim.cli.options import CONTEXT, image_options, images_given, warnings_as_lines
 from onnxslim.cli.regress import check, record
 
 if TYPE_CHECKING:
@@ -59,8 +57,8 @@ def _repeated(args: list[str]) -> Iterator[str]:
 @click.command(
     cls=_Lists,
     context_settings=CONTEXT,
-    epilog="Other commands, each with --help: passes, inspect (what models are made of), record and "
-    "check (regression tests), tune (gradient descent without the training code).",
+    epilog="Other commands, each with --help: passes, inspect (what models are made of), tune "
+    "(gradient descent without the training code), record and check (regression tests).",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="IN")
 @click.argument("target", type=click.Path(path_type=Path), metavar="[OUT]", required=False)
@@ -221,7 +219,7 @@ def slim(
     for path in filter(None, (destination, report)):
         api.must_be_writable(path)
     display = Display(quiet)
-    with _warnings_as_lines(quiet), display.progress() as progress:
+    with warnings_as_lines(quiet), display.progress() as progress:
         if no_shape_infer:
             dropin.warn(dropin.SHAPES_STAY)
         outcome = api.run(
@@ -262,20 +260,6 @@ def _destination(target: Path | None, output: Path | None, dry_run: bool) -> Pat
     if target is None and output is None:
         raise click.UsageError("no output given; write: onnxslim IN -o OUT")
     return output or target
-
-
-@contextmanager
-def _warnings_as_lines(quiet: bool) -> Iterator[None]:
-    """Print the warnings of this package as lines without a place in the code."""
-
-    def show(message: Warning | str, *place: object) -> None:
-        if not quiet:
-            click.echo(f"onnxslim: warning: {message}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show  # type: ignore[assignment]
-        yield
 
 
 def _explain(outcome: Outcome) -> None:

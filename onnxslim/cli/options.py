@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 
@@ -31,3 +33,17 @@ def images_given(images: Mapping[str, str | None], data: str | None) -> dict[str
     if given and data is None:
         raise click.UsageError("how images are read goes with -c")
     return given
+
+
+@contextmanager
+def warnings_as_lines(quiet: bool) -> Iterator[None]:
+    """Print the warnings of this package as lines without a place in the code."""
+
+    def show(message: Warning | str, *place: object) -> None:
+        if not quiet:
+            click.echo(f"onnxslim: warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onnxslim.cli.commands import _CONTEXT, _image_options, _warnings_as_lines
+from onnxslim.cli.options import CONTEXT, image_options, warnings_as_lines
 
 if TYPE_CHECKING:
     from onnxslim.tune import Epoch, Result
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 
 
-@click.command("tune", context_settings=_CONTEXT)
+@click.command("tune", context_settings=CONTEXT)
 @click.argument("model", type=_PATH, metavar="IN")
 @click.option("-o", "--output", type=_PATH, required=True, help="Write the tuned model here.")
 @click.option("--original", type=_PATH, help="The model to tune toward.")
 @click.option(
     "-c", "--data", required=True, metavar="SOURCE", help="Samples to tune on, as elsewhere."
 )
-@_image_options
+@image_options
 @click.option("--epochs", type=int, default=5, show_default=True)
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples for one step.")
 @click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
@@ -94,7 +94,7 @@ def tune(
         api.must_be_writable(path)
     images, chosen = _split(others, list(Options.__dataclass_fields__))
     options = Options(**chosen)  # type: ignore[arg-type]
-    with _warnings_as_lines(quiet):
+    with warnings_as_lines(quiet):
         tuner = Tuner(model, original, data, options, images=images)
         progress = _silent if quiet else _lines(options.epochs, tuner.comparison.metric_name)
         result = tuner.run(checkpoint, resume, progress)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onnxslim.api import Data, Source, _calibration, _load
+from onnxslim.api import Data, Source, as_model, calibration
 from onnxslim.errors import CannotRun, CannotTune, InputError
 from onnxslim.ir import Array, Constant, Model
 from onnxslim.runtime import Session
@@ -106,8 +106,8 @@ class Tuner:
     ) -> None:
         """Prepare; nothing is learned yet."""
         self.options = options or Options()
-        self.model = _load(model)
-        self.original = None if original is None else _load(original)
+        self.model = as_model(model)
+        self.original = None if original is None else as_model(original)
         self._check_original()
         self.weights: dict[str, Constant] = tunable(self.model, self.options.freeze)
         if not self.weights:
@@ -117,7 +117,7 @@ class Tuner:
         self.executor = Executor(self.model, self.weights, self.options.features, stochastic)
         self.weights = {name: self.weights[name] for name in self.executor.parameters}
         self.start = _copied(self.executor.parameters)
-        feeds = _calibration(data, self.model, images, self.options.seed)
+        feeds = calibration(data, self.model, images, self.options.seed)
         self.samples = Samples(feeds, self.options.labels > 0)
         self.learned, self.held_out = self.samples.split(self.options.held_out, self.options.seed)
         self._student = session_of(self.model)
