@@ -12,6 +12,7 @@
   + PassError             a pass cannot run or misbehaved
     - MissingData         the pass needs calibration data and got none (exit status 2)
   + BrokenModel           a result is not valid ONNX, or not the same function any more
+    - Unfused             the same function, but onnxruntime fuses less of it and would be slower
   + CannotRun             onnxruntime refuses the model or the feed
   + Declined              a rewrite found its shape but not its conditions; never leaves a pass
 """
@@ -73,6 +74,10 @@ class MissingData(PassError):
 
 class BrokenModel(OnnxslimError):
     """A result is not valid ONNX, or not the same function any more."""
+
+
+class Unfused(BrokenModel):
+    """A result is the same function, but onnxruntime fuses less of it and would be slower."""
 
 
 class CannotRun(OnnxslimError):

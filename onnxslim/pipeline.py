@@ -17,7 +17,7 @@ from onnxslim import cost, runtime, shapes
 from onnxslim.base import Context, Effect, Memory, Pass
 from onnxslim.cost import Stats
 from onnxslim.data import Calibration
-from onnxslim.errors import BrokenModel, DataError, MissingData, OnnxslimError
+from onnxslim.errors import BrokenModel, DataError, MissingData, OnnxslimError, Unfused
 from onnxslim.ir import Model, collect_young, no_collection
 from onnxslim.runtime import lent as _source
 from onnxslim.shapes import Facts
@@ -243,8 +243,11 @@ class _Run:
             return self._checked(source, self._copy())
         return current
 
-    def _checked(self, source: runtime.Source, current: Model) -> Model:
+    def _checked(
+        self, source: runtime.Source, current: Model, accept: _Accept | None = None
+    ) -> Model:
         """Run all passes, each on a copy that is kept only if it passes the checks."""
+        accept = accept or self._accept
         self.done, self.checked = [_Tally(step) for step in self.pipeline.passes], True
 
         def attempt(tally: _Tally) -> int:
@@ -254,13 +257,14 @@ class _Run:
                 changes = self._apply(tally, candidate)
                 if changes:
                     candidate.sort()
-                    self._accept(tally, candidate, source)
+                    accept(tally, candidate, source)
                     current = candidate
                 return changes
             except (_Guilty, BrokenModel) as reason:
                 tally.take_back(changes)
                 tally.skip(f"left out on this model: {reason}")
-                self.warnings.append(f"{tally.kind.name} was left out on this model: {reason}")
+                if not isinstance(reason, Unfused):
+                    self.warnings.append(f"{tally.kind.name} was left out on this model: {reason}")
                 return 0
 
         self._rounds(attempt)
@@ -405,8 +409,20 @@ class _Run:
         except BrokenModel as error:
             if self.checked:
                 raise
-            logger.warning("%s; looking for the pass that did it", error)
-        return self._finished(self._checked(source, self._copy()), source, before)
+            unfused = isinstance(error, Unfused)
+            level = logging.INFO if unfused else logging.WARNING
+            logger.log(level, "%s; looking for the pass that did it", error)
+            accept = self._accept_fused if unfused else self._accept
+        result = self._checked(source, self._copy(), accept)
+        self.checked = accept == self._accept
+        return self._finished(result, source, before)
+
+    def _accept_fused(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
+        """Look only at what onnxruntime fuses."""
+        with _source(candidate) as content:
+            lost = self._reference(source).fuses_less(content)
+        if lost is not None:
+            raise Unfused(lost)
 
     def _accept(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
         with _source(candidate) as content:
@@ -440,6 +456,8 @@ class _Run:
         if self.pipeline.effect is not Effect.LOSSY:
             if not found.passed:
                 raise BrokenModel(f"{moved}, allowed is {found.allowed:.2g}")
+            if reference.unfused is not None:
+                raise Unfused(reference.unfused)
             return found
         least, allowed = self.pipeline.min_sqnr, self.pipeline.max_error
         sqnr = None if least is None else self._sqnr(reference, content)
@@ -480,6 +498,10 @@ def _way_out(moved: float) -> str:
         return ": integers, texts, infinities or NaN differ"
     digits = 1 - math.floor(math.log10(moved))
     return f"; --max-error {math.ceil(moved * 10**digits) / 10**digits:g} would allow it"
+
+
+_Accept = Callable[["_Tally", Model, runtime.Source], None]
+"""Raises BrokenModel where what a pass made of the model is not acceptable."""
 
 
 class _Guilty(Exception):

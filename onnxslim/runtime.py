@@ -8,12 +8,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import json
 import math
 import os
 import re
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,10 +87,19 @@ def _same_disk(model: Model) -> Path | None:
 class Session:
     """A model loaded by onnxruntime on the CPU; dropping it frees its memory."""
 
-    def __init__(self, source: Source, optimize: bool, threads: int = 1) -> None:
-        """Load *source*, with all of onnxruntime's optimizations or none. Raises CannotRun."""
+    def __init__(
+        self, source: Source, optimize: bool, threads: int = 1, profile: bool = False
+    ) -> None:
+        """Load *source*, with all of onnxruntime's optimizations or none. Raises CannotRun.
+
+        With *profile*, `kernels` tells what a first run computed.
+        """
         self._source = source
         options = _options(optimize, threads, _is_large(source))
+        if profile:
+            self._folder = tempfile.TemporaryDirectory(prefix="onnxslim-")
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(self._folder.name) / "profile")
         model = source if isinstance(source, bytes) else str(source)
         providers = ["CPUExecutionProvider"]
         self._session = self._attempt(
@@ -113,6 +124,17 @@ class Session:
         else:
             values = self._attempt(lambda: self._run_values(feed, quiet))
         return dict(zip(self._outputs, values, strict=True))
+
+    def kernels(self) -> Counter[str]:
+        """Count the operators that onnxruntime computed, by name; once, and only with *profile*."""
+        with self._folder:
+            events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
+        computed = {
+            event["name"]: event["args"]["op_name"]
+            for event in events
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        }
+        return Counter(computed.values())
 
     def _run_values(self, feed: Mapping[str, Any], quiet: ort.RunOptions) -> list[Array]:
         inputs = {name: _to_ort(value, self._types[name]) for name, value in feed.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -268,6 +269,15 @@ _SLOW = 3.0
 _ROUNDING, _HALF_ROUNDING = 1e-5, 1e-2
 _MARGIN = 4
 """So many times what onnxruntime's own optimizations change is still rounding."""
+_FUSED = (
+    "Attention",
+    "DecoderMaskedMultiHeadAttention",
+    "EmbedLayerNormalization",
+    "GroupQueryAttention",
+    "MultiHeadAttention",
+    "QAttention",
+)
+"""Operators in which onnxruntime fuses many nodes around a Softmax."""
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -307,6 +317,8 @@ class _Found:
 
     optimize: bool
     errors: list[tuple[_Case, dict[str, _Error]]] = field(default_factory=list)
+    kernels: Counter[str] | None = None
+    """What onnxruntime computed; None where nobody wants to know."""
     failures: list[tuple[_Case, str]] = field(default_factory=list)
 
 
@@ -335,6 +347,10 @@ class Reference:
         self.synthetic = data is None
         self.reason: str | None = None
         self.note: str | None = None
+        self.unfused: str | None = None
+        """What onnxruntime fuses in the original and not in what was compared last."""
+        self._fusible = any(node.operator == "Softmax" for node in model.nodes())
+        self._kernels: Counter[str] | None = None
         self._source, self._budget = source, budget
         self._rounding = _HALF_ROUNDING if _computes_in_halves(model) else _ROUNDING
         self._cases: list[_Case] = []
@@ -451,6 +467,7 @@ class Reference:
         """
         found = [self._try(candidate, optimize) for optimize in (False, True)[: 1 + both]]
         self._measure_own(found, effect)
+        self.unfused = self._lost(found[-1].kernels)
         for level in found:
             for case, reason in level.failures:
                 if not level.optimize or case.refused is None:
@@ -486,8 +503,9 @@ class Reference:
     def _try(self, candidate: Source, optimize: bool) -> _Found:
         """Run a candidate on every feed."""
         found = _Found(optimize)
+        profile = optimize and self._fusible
         try:
-            session = Session(candidate, optimize)
+            session = Session(candidate, optimize, profile=profile)
         except CannotRun as error:
             found.failures = [(case, str(error)) for case in self._cases]
             return found
@@ -498,7 +516,33 @@ class Reference:
                 found.failures.append((case, str(error)))
                 continue
             found.errors.append((case, self._errors(case, outputs)))
+            if profile and found.kernels is None:
+                found.kernels = session.kernels()
         return found
+
+    def fuses_less(self, candidate: Source) -> str | None:
+        """Return what onnxruntime fuses in the original and not in *candidate*; None if nothing.
+
+        Call it only after `compare`. Raises BrokenModel when the candidate does not run.
+        """
+        if not self._kernels:
+            return None
+        try:
+            session = Session(candidate, optimize=True, profile=True)
+            session.run(self._cases[0].feed)
+        except CannotRun as error:
+            raise BrokenModel(f"the result does not run: {error}") from error
+        return self._lost(session.kernels())
+
+    def _lost(self, kernels: Counter[str] | None) -> str | None:
+        if kernels is None or self._kernels is None:
+            return None
+        lost = Counter({op: self._kernels[op] - kernels[op] for op in _FUSED})
+        total, before = kernels.total(), self._kernels.total()
+        if not +lost or total <= before:
+            return None
+        names = ", ".join(f"{count} {op}" for op, count in (+lost).items())
+        return f"onnxruntime would run {total} operators, not {before}, and fuse {names} less"
 
     def _errors(self, case: _Case, outputs: Mapping[str, Any]) -> dict[str, _Error]:
         errors: dict[str, _Error] = {}
@@ -525,7 +569,7 @@ class Reference:
         if not cases:
             return
         try:
-            session = Session(self._source, optimize=True)
+            session = Session(self._source, optimize=True, profile=self._fusible)
         except CannotRun as error:
             for case in self._cases:
                 case.refused = str(error)
@@ -533,6 +577,8 @@ class Reference:
         for case in cases:
             try:
                 outputs = session.run(case.feed)
+                if self._fusible and self._kernels is None:
+                    self._kernels = session.kernels()
                 errors = self._errors(case, outputs)
             except (CannotRun, BrokenModel) as error:
                 case.refused = str(error)

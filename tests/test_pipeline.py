@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from onnxslim.errors import DataError, MissingData, ModelError, PassError
 from onnxslim.ir import Node, Variable
 from onnxslim.passes.simplify.drop_identity import DropIdentity
 from onnxslim.pipeline import Check
+from onnxslim.registry import parse
 
 CHECKS: list[Check] = ["each", "end"]
 EVERY_CHECK = pytest.mark.parametrize("check", CHECKS)
@@ -639,3 +641,19 @@ def test_a_pass_looks_again_where_more_is_known() -> None:
     look = Look([])
     Pipeline((Look([]), Fix(), look), check="off")(model(FREE))
     assert look.seen[-1] == (3,)
+
+
+ENCODER = Path(__file__).parents[1] / "models" / "transformer_encoder" / "model.onnx"
+
+
+def test_a_pass_that_costs_a_fusion_of_onnxruntime_is_left_out() -> None:
+    steps = parse("fold-constants,merge-reshapes,drop-identity")
+    _, report = Pipeline(steps)(Model.load(ENCODER))
+    skipped = {step.name: step.skipped for step in report.steps if step.skipped}
+    assert "fuse 2 Attention less" in str(skipped.pop("merge-reshapes"))
+    assert not skipped
+
+
+def test_what_keeps_all_fusions_is_not_run_twice() -> None:
+    _, report = Pipeline(parse("drop-identity"))(Model.load(ENCODER))
+    assert report.warnings == ()
