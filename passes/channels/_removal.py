@@ -107,7 +107,7 @@ class _Removal:
         for linear in analysis.linears:
             linear.plan(wanted.constants, wanted.duplicates)
             self.done[linear] = np.zeros(len(linear.rows), bool)
-            for root in np.unique(self.places.of(linear.rows)).tolist():
+            for root in sorted(set(self.places.of(linear.rows).tolist())):
                 self.readers.setdefault(root, []).append(linear)
 
     # Marking

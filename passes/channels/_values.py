@@ -205,10 +205,10 @@ class Sets:
     def keep(self, places: Array, reason: str) -> None:
         """Keep what stands at *places*."""
         roots = self._roots[places]
-        found = np.unique(roots[~self._kept[roots]])
+        found = sorted(set(roots[~self._kept[roots]].tolist()))
         self._kept[found] = True
-        self._reasons.update(dict.fromkeys(found.tolist(), reason))
-        self._news += found.tolist()
+        self._reasons.update(dict.fromkeys(found, reason))
+        self._news += found
 
     def reason(self, place: int) -> str:
         """Say why *place* is kept."""
