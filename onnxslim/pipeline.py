@@ -80,7 +80,8 @@ class Validation:
     relative: float | None = None
     allowed: float | None = None
     onnxruntime: float | None = None
-    """What onnxruntime's own optimizations change on the original, relative."""
+    """What onnxruntime's own optimizations change on the original, relative; None where they do
+    not run, and where many nodes make it slow to measure and the verdict does not hang on it."""
     passed: bool | None = None
     """None where nothing was compared; `reason` then says why."""
     sqnr: float | None = None

@@ -1,4 +1,4 @@
-"""Sessions: the only importer of onnxruntime.
+"""Sessions: the only importer of onnxruntime, once a model is to be loaded.
 
 Everything that onnxruntime may raise leaves this module as `CannotRun` with a one-line reason.
 """
@@ -19,11 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import (
     GraphProto,
     ModelProto,
@@ -39,8 +38,9 @@ from onnxslim.errors import CannotRun, ModelError
 from onnxslim.ir import STANDARD_DOMAINS, Array, Constant, Model, Node, Tensor, elem_type, weights
 from onnxslim.ir.serde import Exporter
 
-VERSION = str(ort.__version__)
-"""Version of onnxruntime."""
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
 Source = bytes | Path
 """A serialised model, or the path of its file (needed beyond 2 GiB)."""
 
@@ -94,6 +94,8 @@ class Session:
 
         With *profile*, `kernels` tells what a first run computed.
         """
+        import onnxruntime as ort
+
         self._source = source
         options = _options(optimize, threads, _is_large(source))
         if profile:
@@ -117,6 +119,8 @@ class Session:
 
         Types that NumPy lacks are ml_dtypes. Raises CannotRun.
         """
+        import onnxruntime as ort
+
         quiet = ort.RunOptions()
         quiet.log_severity_level = 4
         if self._native:
@@ -149,6 +153,8 @@ class Session:
 
 
 def _options(optimize: bool, threads: int, save_memory: bool) -> ort.SessionOptions:
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -199,6 +205,8 @@ def _is_large(source: Source) -> bool:
 
 
 def _to_ort(value: Any, declared: str) -> ort.OrtValue:
+    import onnxruntime as ort
+
     if not isinstance(value, np.ndarray):
         raise TypeError(f"a {type(value).__name__} beside a type that NumPy lacks")
     if declared not in _NOT_NATIVE:

@@ -150,7 +150,8 @@ class Difference:
     texts, or the places of infinities and NaN differ."""
     onnxruntime: float | None
     """What onnxruntime's own optimizations change on the original, relative: for the same feed, or
-    where nobody had to know, for the first; None where it does not run with them."""
+    where nobody had to know, for the first; None where it does not run with them, and where nobody
+    had to know and to measure it takes long."""
     output: str
     """Name of the worst output."""
     allowed: float
@@ -266,6 +267,8 @@ _CHAOTIC_FEEDS = 6
 """After so many feeds that magnify rounding, no others are looked for."""
 _SLOW = 3.0
 """A model whose run takes more seconds is run on one feed."""
+_MANY = 4_000
+"""To optimize more nodes takes onnxruntime seconds: it does so where the verdict hangs on it."""
 _ROUNDING, _HALF_ROUNDING = 1e-5, 1e-2
 _MARGIN = 4
 """So many times what onnxruntime's own optimizations change is still rounding."""
@@ -352,6 +355,7 @@ class Reference:
         self._fusible = any(node.operator == "Softmax" for node in model.nodes())
         self._kernels: Counter[str] | None = None
         self._source, self._budget = source, budget
+        self._is_long = sum(1 for _ in model.nodes()) > _MANY
         self._rounding = _HALF_ROUNDING if _computes_in_halves(model) else _ROUNDING
         self._cases: list[_Case] = []
         self._random: set[str] = set()
@@ -556,7 +560,7 @@ class Reference:
     def _measure_own(self, found: Sequence[_Found], effect: Effect) -> None:
         """Run the original with optimizations on the feeds for which it matters."""
         first = self._cases[0]
-        wanted = {id(first)} if first.seconds <= _SLOW else set()
+        wanted = set() if self._is_long or first.seconds > _SLOW else {id(first)}
         for level in found:
             wanted.update(id(case) for case, _ in level.failures if level.optimize)
             if level.optimize or effect is not Effect.EXACT:

@@ -255,6 +255,15 @@ def test_four_times_what_onnxruntime_changes_is_rounding(
     assert fake(plain, full, own).passed is passed
 
 
+@pytest.mark.parametrize(("plain", "own"), [(1, None), (1 + 3e-3, 1e-3)])
+def test_what_onnxruntime_changes_in_many_nodes_is_measured_where_it_decides(
+    fake: Callable[..., Difference], monkeypatch: pytest.MonkeyPatch, plain: float, own: float
+) -> None:
+    monkeypatch.setattr(validate, "_MANY", 0)
+    found = fake(plain, 1, 1 + 1e-3)
+    assert (found.passed, found.onnxruntime) == (True, own and pytest.approx(own, 1e-2))
+
+
 @pytest.mark.parametrize(("plain", "full", "passed"), [(1, 1 + 3e-3, True), (1 + 3e-6, 1, False)])
 def test_exact_forbids_only_what_the_model_itself_changes(
     fake: Callable[..., Difference], plain: float, full: float, passed: bool

@@ -1,4 +1,7 @@
-"""What a person sees: progress on standard error, tables on standard output."""
+"""What a person sees: progress on standard error, tables on standard output.
+
+Rich, which takes a tenth of a second to import, is for what needs it: a bar, tables that wrap.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from onnx import TensorProto, TypeProto
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from onnxslim import cost, pipeline, registry, shapes
 from onnxslim.cost import Stats
@@ -23,6 +23,8 @@ from onnxslim.pipeline import Report
 from onnxslim.recipes import RECIPES
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from onnxslim.regress import Verdict
 
 _PLAIN_WIDTH = 100
@@ -36,18 +38,20 @@ class Display:
 
     def __init__(self, quiet: bool = False) -> None:
         """Print tables to standard output, everything else to standard error."""
-        width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-        self.out = Console(quiet=quiet, width=width, highlight=False)
-        self.err = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.quiet = quiet
 
     @contextmanager
     def progress(self) -> Iterator[pipeline.Progress]:
         """Show a bar on a terminal, a line now and then elsewhere."""
-        if self.err.quiet or not self.err.is_terminal:
+        if self.quiet or not sys.stderr.isatty():
             yield self._line_now_and_then()
             return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24))
-        with Progress(*columns, TimeElapsedColumn(), console=self.err, transient=True) as bar:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
             task = bar.add_task("reading", total=None)
 
             def show(what: str, done: int, total: int) -> None:
@@ -63,15 +67,20 @@ class Display:
             now = time.monotonic()
             if now - last >= _PLAIN_INTERVAL:
                 last = now
-                self.err.print(f"onnxslim: {what}", markup=False)
+                self._say(f"onnxslim: {what}", err=True)
 
         return show
 
+    def _say(self, line: str, err: bool = False, bold: bool = False) -> None:
+        if not self.quiet:
+            click.secho(line, err=err, bold=bold or None)
+
     def outcome(self, report: Report, verbose: int = 0) -> None:
         """Print the closing table of a run, then warnings and what was left alone."""
-        self.out.print(_comparison(report))
+        for index, line in enumerate(_aligned(list(_comparison(report)))):
+            self._say(line, bold=not index)
         for warning in report.warnings:
-            self.err.print(f"onnxslim: warning: {warning}", markup=False)
+            self._say(f"onnxslim: warning: {warning}", err=True)
         reasons = [
             (count, step.name, reason)
             for step in report.steps
@@ -80,12 +89,15 @@ class Display:
         reasons += [(1, step.name, step.skipped) for step in report.steps if step.skipped]
         shown = reasons if verbose else reasons[:_MOST_REASONS]
         for count, name, reason in shown:
-            self.out.print(f"left alone: {count} x {name}: {reason}", markup=False)
+            self._say(f"left alone: {count} x {name}: {reason}")
         if len(reasons) > len(shown):
-            self.out.print(f"left alone: {len(reasons) - len(shown)} more reasons, with -v")
+            self._say(f"left alone: {len(reasons) - len(shown)} more reasons, with -v")
 
     def verdict(self, verdict: Verdict, only_failed: bool = False) -> None:
         """Print what was compared with references."""
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table(box=None, pad_edge=False)
         for title in ("", "compared", "found", "allowed"):
             table.add_column(title, overflow="fold")
@@ -93,14 +105,17 @@ class Display:
             if not (only_failed and item.passed):
                 cells = ("ok" if item.passed else "FAILED", item.name, item.found, item.allowed)
                 table.add_row(*map(Text, cells))
-        self.out.print(table)
+        if not self.quiet:
+            _console().print(table)
         failed = sum(not item.passed for item in verdict.findings)
         if failed:
             said = f"{failed} of {len(verdict.findings)} comparisons failed"
-            self.err.print(f"onnxslim: {verdict.model}: {said}", markup=False)
+            self._say(f"onnxslim: {verdict.model}: {said}", err=True)
 
     def passes(self) -> None:
         """Print every pass with its effect, options and help line."""
+        from rich.table import Table
+
         table = Table(box=None, pad_edge=False)
         for title in ("pass", "effect", "what it does", "options"):
             table.add_column(title, no_wrap=title == "pass")
@@ -108,12 +123,16 @@ class Display:
             listed = [f"{k}: {t} = {v!r}" for k, (t, v) in registry.options(kind).items()]
             effect = kind.effect.name.lower()
             table.add_row(name, effect, registry.help_line(kind), ", ".join(listed) or "-")
-        self.out.print(table)
+        out = _console()
+        out.print(table)
         for name, spec in RECIPES.items():
-            self.out.print(f"\nrecipe {name}: {spec}", markup=False)
+            out.print(f"\nrecipe {name}: {spec}", markup=False)
 
     def models(self, paths: Sequence[Path]) -> None:
         """Print what models are made of, a column each."""
+        from rich.table import Table
+        from rich.text import Text
+
         loaded = [Model.load(path) for path in paths]
         facts = [shapes.infer(model, trust_names=True) for model in loaded]
         stats = [
@@ -131,7 +150,14 @@ class Display:
             sides = zip((getattr(model.graph, kind) for model in loaded), facts, strict=True)
             lines = ("\n".join(map(_signature, side, repeat(known))) for side, known in sides)
             table.add_row(kind, *map(Text, lines))
-        self.out.print(table)
+        _console().print(table)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return Console(width=width, highlight=False)
 
 
 def _titles(paths: Sequence[Path]) -> list[str]:
@@ -188,17 +214,21 @@ def _rows(stats: Sequence[Stats], only_changed: bool = False) -> Iterator[tuple[
     yield "MACs", [f"{s.macs:,}" for s in stats]
 
 
-def _comparison(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "before", "after", "change"):
-        table.add_column(title, justify="right" if title else "left")
+def _comparison(report: Report) -> Iterator[tuple[str, ...]]:
+    yield "", "before", "after", "change"
     before, after = report.before, report.after
     for title, values in _rows([before, after], only_changed=True):
-        table.add_row(title, *values, _change(*values))
-    table.add_section()
-    table.add_row("seconds", "", f"{report.seconds:.2f}", "")
-    table.add_row("largest error", "", _error(report), "")
-    return table
+        yield title, *values, _change(*values)
+    yield "seconds", "", f"{report.seconds:.2f}", ""
+    yield "largest error", "", _error(report), ""
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lay out a table: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for title, *values in rows:
+        cells = (f"{value:>{width}}" for value, width in zip(values, widths[1:], strict=True))
+        yield "  ".join((f"{title:<{widths[0]}}", *cells)).rstrip()
 
 
 def _change(before: str, after: str) -> str:

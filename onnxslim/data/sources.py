@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -51,6 +50,8 @@ def _read(path: Path, specs: Sequence[InputSpec], options: Mapping[str, Any]) ->
     settings = path / SETTINGS if path.is_dir() else path
     if settings.suffix != ".toml" or not settings.exists():
         return _data(path, specs, options)
+    import tomllib  # one source in many is such a file
+
     said = tomllib.loads(settings.read_text(encoding="utf-8"))
     target = settings.parent / str(said.pop("path", "."))
     if not target.exists():

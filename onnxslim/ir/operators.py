@@ -34,7 +34,10 @@ def is_deterministic(node: Node) -> bool:
 
 def has_parameters(node: Node) -> bool:
     """Say whether the caller of the local function around *node* sets one of its attributes."""
-    return any(isinstance(v, Opaque) and bool(v.proto.ref_attr_name) for v in node.attrs.values())
+    for value in node.attrs.values():
+        if isinstance(value, Opaque) and value.proto.ref_attr_name:
+            return True
+    return False
 
 
 def is_inference_dropout(node: Node) -> bool:

@@ -30,6 +30,7 @@ Lookup = Callable[[str], "Tensor | None"]
 
 _GRAPH_TENSORS = ("node", "initializer", "sparse_initializer", "input", "output", "value_info")
 _FIRST_IR_WITH_FREE_INITIALIZERS = 4
+_NO_NODE = NodeProto()
 _CONSTANT_FIELDS = {
     "value": (AttributeProto.TENSOR, None),
     "value_float": (AttributeProto.FLOAT, np.float32),
@@ -287,15 +288,20 @@ class Exporter:
         if self.inline_constants:
             proto.node.extend(self._constant_node(c) for c in made if c not in self.bound)
             made = [constant for constant in made if constant in self.bound]
-        for node in graph.nodes:
-            if not node.erased:
-                self.node(node, proto.node.add(), graph)
+        self._nodes(graph, proto)
         self._initializers(graph, proto, made)
         self._interface(graph, proto)
         if self.inline_constants:
             proto.input.extend(map(value_info, made))
         self._value_info(graph, proto)
         self._annotations(graph, proto)
+
+    def _nodes(self, graph: Graph, proto: Any) -> None:
+        """Copy all messages in one call, then bring them up to date."""
+        nodes, added = [node for node in graph.nodes if not node.erased], len(proto.node)
+        proto.node.extend(_NO_NODE if node.source is None else node.source for node in nodes)
+        for node, made in zip(nodes, itertools.islice(proto.node, added, None), strict=True):
+            self._update(node, made, graph)
 
     def _initializers(self, graph: Graph, proto: GraphProto, made: list[Constant]) -> None:
         for tensor in graph.initializers:
@@ -351,9 +357,7 @@ class Exporter:
     def _function(self, function: Function, proto: onnx.FunctionProto) -> None:
         proto.CopyFrom(function.proto)
         proto.node.extend(self._constant_node(c) for c in self.made.get(function, []))
-        for node in function.nodes:
-            if not node.erased:
-                self.node(node, proto.node.add(), function)
+        self._nodes(function, proto)
         inputs = [tensor.name for tensor in function.inputs]
         outputs = [tensor.name for tensor in function.outputs]
         for field, names in ((proto.input, inputs), (proto.output, outputs)):
@@ -385,9 +389,12 @@ class Exporter:
 
     def node(self, node: Node, proto: NodeProto, graph: Graph) -> None:
         """Write *node*, which belongs to *graph*, to the empty *proto*."""
-        source = node.source
-        if source is not None:
-            proto.CopyFrom(source)
+        if node.source is not None:
+            proto.CopyFrom(node.source)
+        self._update(node, proto, graph)
+
+    def _update(self, node: Node, proto: NodeProto, graph: Graph) -> None:
+        """Overwrite what changed since *node* came from its message, which *proto* repeats."""
         if node.op != proto.op_type:
             proto.op_type = node.op
         if (node.name or "") != proto.name:
@@ -396,7 +403,7 @@ class Exporter:
             proto.domain = node.domain
         for field, tensors in ((proto.input, node.inputs), (proto.output, node.outputs)):
             names = [tensor.name for tensor in tensors]
-            if names != list(field):
+            if field != names:
                 del field[:]
                 field.extend(names)
         if node._attrs is not None:

@@ -159,6 +159,8 @@ def captured(graph: Graph) -> dict[Node, list[Tensor]]:
     """Map each node of *graph* with subgraphs to the tensors that those read."""
     found: dict[Node, list[Tensor]] = {}
     for node in graph.nodes:
+        if not node._attrs:
+            continue
         read: list[Tensor] = []
         for outer in node.subgraphs():
             for inner in walk(outer):
@@ -184,13 +186,24 @@ def sort(graph: Graph) -> bool:
     return moved
 
 
+def _is_ordered(index: dict[Node, int], inner: dict[Node, list[Tensor]]) -> bool:
+    """Say whether every node stands behind those that it, or a graph inside it, reads."""
+    for node, i in index.items():
+        for tensor in (*node.inputs, *inner[node]) if node in inner else node.inputs:
+            for source in tensor.inputs:
+                if index.get(source, -1) >= i:
+                    return False
+    return True
+
+
 def _sorted(graph: Graph) -> list[Node] | None:
     """Return the nodes in order, or None where they are in order already."""
     nodes: Sequence[Node] = graph.nodes
     index = {node: i for i, node in enumerate(nodes)}
     inner = captured(graph)
+    if _is_ordered(index, inner):
+        return None
     waiting, readers = [0] * len(nodes), [list[int]() for _ in nodes]
-    in_order = True
     for node, i in index.items():
         for tensor in (*node.inputs, *inner.get(node, ())):
             for source in tensor.inputs:
@@ -198,9 +211,6 @@ def _sorted(graph: Graph) -> list[Node] | None:
                 if j is not None:
                     readers[j].append(i)
                     waiting[i] += 1
-                    in_order &= j < i
-    if in_order:
-        return None
     heap = [i for i, count in enumerate(waiting) if not count]
     order: list[Node] = []
     while heap:

@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-import onnxslim
-from onnxslim import api, cost, runtime
+from onnxslim import api, cost
 from onnxslim.data import Array, Calibration, Feed, input_specs, kind_of, read_value, write_value
 from onnxslim.errors import BrokenModel, CannotRun, DataError, OutputError
 from onnxslim.ir import Model
-from onnxslim.pipeline import Progress, silent
+from onnxslim.pipeline import Progress, silent, versions
 from onnxslim.runtime import Session, Source, lent
 from onnxslim.validate import distance, rounding
 
@@ -258,7 +257,7 @@ class _Recorder:
             outputs=tuple(self._value(info, output=True) for info in outputs),
             sets=sets,
             optimizable=self.optimizable,
-            versions={"onnxslim": onnxslim.__version__, "onnxruntime": runtime.VERSION},
+            versions=versions(),
         )
 
     def _value(self, info: Any, output: bool = False) -> Value:

@@ -79,7 +79,7 @@ def _numbers(site: Site, linear: Linear) -> Array:
         inputs = (linear.base[columns].tobytes(), linear.scale[columns].tobytes())
         key = (hash(inputs) if linear.groups > 1 else 0, linear.bias[row], sample[row].tobytes())
         seen.setdefault(key, []).append(row)
-    numbers = np.array([site.values.number("row", id(linear), row) for row in range(rows)])
+    numbers = site.values.numbers(("row", id(linear)), np.arange(rows))
     for members in seen.values():
         if len(members) > 1:
             _unify(linear, members, numbers)

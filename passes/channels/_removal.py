@@ -40,13 +40,29 @@ def remove(model: Model, context: Context, wanted: Wanted) -> int:
         if not _promises(graph, wanted, context.facts(model)):
             continue
         expands = wanted.constants and wanted.align == "bytes"
-        analysis = Analysis(model, graph, context.facts(model), context, expands=expands)
-        analysis.run(TRANSFERS)
-        removal = _Removal(analysis, wanted)
+        removal = _Removal(_analysed(model, graph, context, expands), wanted)
         removal.mark()
         removal.explain()
-        changes += removal.cut()
+        cut = removal.cut()
+        if cut:
+            context.memory.forget()
+        changes += cut
     return changes
+
+
+def _analysed(model: Model, graph: Graph, context: Context, expands: bool) -> Analysis:
+    """Return the analysis of *graph*, which another pass may have made."""
+    done, facts = context.once(model, _none), context.facts(model)
+    analysis = done.get((graph, expands))
+    if analysis is None or analysis.facts is not facts:
+        analysis = done[graph, expands] = Analysis(model, graph, facts, context, expands=expands)
+        analysis.run(TRANSFERS)
+    analysis.context = context
+    return analysis
+
+
+def _none(_: Model) -> dict[tuple[Graph, bool], Analysis]:
+    return {}
 
 
 _MIXING = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
@@ -107,7 +123,7 @@ class _Removal:
         for linear in analysis.linears:
             linear.plan(wanted.constants, wanted.duplicates)
             self.done[linear] = np.zeros(len(linear.rows), bool)
-            for root in np.unique(self.places.of(linear.rows)).tolist():
+            for root in sorted(set(self.places.of(linear.rows).tolist())):
                 self.readers.setdefault(root, []).append(linear)
 
     # Marking

@@ -39,7 +39,7 @@ def has_constants(graph: Graph) -> bool:
 
 def has_duplicates(graph: Graph) -> bool:
     """Say whether two outputs of a layer may be equal."""
-    return any(len(np.unique(view[:, 0])) < len(view) and _repeats(view) for view in _views(graph))
+    return any(_holds_pair(view[:, 0]) and _repeats(view) for view in _views(graph))
 
 
 def has_dead(graph: Graph, facts: Facts) -> bool:
@@ -96,6 +96,12 @@ def _idle(view: Array) -> bool:
     return bool((rows == 0).all(1).any())
 
 
+def _holds_pair(values: Array) -> bool:
+    """Say whether two elements are equal."""
+    ordered = np.sort(values)
+    return bool((ordered[1:] == ordered[:-1]).any())
+
+
 def _repeats(view: Array) -> bool:
     """Say whether two rows are equal."""
     sample = view[:, :: max(1, view.shape[1] // 16)]
@@ -130,7 +136,7 @@ def _extents(node: Node, axis: int, dim: int, facts: Facts) -> list[int]:
     if node.operator == "Gather":
         indices, rank = node.constant(1), facts.rank(node.inputs[0]) or 1
         along = int(node.attr("axis", 0)) % rank == axis
-        return [dim if indices is None or not along else len(np.unique(indices % dim))]
+        return [dim if indices is None or not along else len(set((indices % dim).flat))]
     parts = [facts.dims(tensor) for tensor in node.outputs if tensor.outputs]
     extents = [dim if part is None else part[axis] for part in parts]
     return [extent if isinstance(extent, int) else dim for extent in extents]

@@ -9,6 +9,7 @@ stands for the value 1, so that a constant is its scale.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,15 +75,23 @@ class Values:
     def __init__(self) -> None:
         """Know the value 1 alone."""
         self._numbers: dict[Hashable, int] = {"one": ONE}
+        self._rows: dict[Hashable, dict[Hashable, int]] = {}
+        self._count = 1
 
     def number(self, *key: Hashable) -> int:
         """Return the number of what *key* describes."""
-        return self._numbers.setdefault(key, len(self._numbers))
+        found = self._numbers.setdefault(key, self._count)
+        self._count += found == self._count
+        return found
 
     def numbers(self, key: Hashable, *columns: Array) -> Array:
         """Return a number for every row of *columns*, arrays of one shape."""
-        flat = [column.reshape(-1).tolist() for column in columns]
-        found = [self.number(key, *row) for row in zip(*flat, strict=True)]
+        rows = list(zip(*(column.reshape(-1).tolist() for column in columns), strict=True))
+        known = self._rows.setdefault(key, {})
+        fresh = [row for row in dict.fromkeys(rows) if row not in known]
+        known.update(zip(fresh, itertools.count(self._count)))
+        self._count += len(fresh)
+        found = list(map(known.__getitem__, rows))
         return np.array(found, np.int64).reshape(columns[0].shape)
 
     def unknown(self, key: Hashable, rank: int) -> Channels:
@@ -167,6 +176,8 @@ class Places:
         if left is right:
             return
         for one, other in zip(left.tolist(), right.tolist(), strict=True):
+            if one == other:
+                continue
             one, other = self._find(one), self._find(other)
             if other in self._reasons:
                 one, other = other, one
@@ -205,10 +216,10 @@ class Sets:
     def keep(self, places: Array, reason: str) -> None:
         """Keep what stands at *places*."""
         roots = self._roots[places]
-        found = np.unique(roots[~self._kept[roots]])
+        found = sorted(set(roots[~self._kept[roots]].tolist()))
         self._kept[found] = True
-        self._reasons.update(dict.fromkeys(found.tolist(), reason))
-        self._news += found.tolist()
+        self._reasons.update(dict.fromkeys(found, reason))
+        self._news += found
 
     def reason(self, place: int) -> str:
         """Say why *place* is kept."""

@@ -123,6 +123,9 @@ class _Sweep:
     pinned: frozenset[int]
     context: Context
 
+    def __post_init__(self) -> None:
+        self.names, self.facts = self.model.names, self.context.facts(self.model)
+
     def run(self, nodes: Sequence[Node]) -> int:
         made: dict[Node, list[Node]] = {}
         for node in nodes:
@@ -139,9 +142,8 @@ class _Sweep:
         return len(made)
 
     def _try(self, node: Node, rule: TrialRule) -> Builder | None:
-        new = Builder(self.model.names, self.graph)
-        facts = self.context.facts(self.model)
-        trial = Trial(node, self.graph, facts, self.pinned, new, self.pool)
+        new = Builder(self.names, self.graph)
+        trial = Trial(node, self.graph, self.facts, self.pinned, new, self.pool)
         try:
             found = rule(trial)
             if found is None:
