@@ -85,6 +85,15 @@ def test_a_part_without_channels_meets_a_single_one() -> None:
     assert_declines(before, FoldConstantChannels())
 
 
+def test_a_slope_of_higher_rank_leaves_the_rank_in_doubt() -> None:
+    before = model("""g (float x, float[2] v) => (float[?] y, float[2] z) <
+        float[1] slope = {0.5}, float[2, 2] w = {1, 0, 3, 0}
+    > {
+        p = PRelu(x, slope) y = Add(p, x) z = MatMul(v, w)
+    }""")  # onnxruntime computes a vector of one element, ONNX foresees a scalar
+    assert_declines(before, FoldConstantChannels())
+
+
 def test_halves_are_rounded_elsewhere_when_a_node_goes() -> None:
     before = model("""g (float16[1, 3, 4, 4] x) => (float16[1, 1, 4, 4] y) <
         float16[3, 1, 1, 1] w = {13000, 14000, 15000}, float16[3, 1, 1, 1] v = {13100, 13800, 14900}

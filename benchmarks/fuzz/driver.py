@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import signal
 import time
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ def work(
     """Try one seed after another, the first with care; runs in a process of its own."""
     known: Counter[str] = Counter()
     ort.set_default_logger_severity(4)
+    warnings.simplefilter("ignore")  # numpy's, of what has no element
     gc.disable()
     seed = first
     while seed == first or time.time() < deadline:
@@ -136,7 +138,7 @@ class Worker:
         if stage == GROWING:
             return
         self.counts[DOUBTS if stage == OPTIMIZING else FINDS] += 1
-        what = {SLIMMING: "slimming", COMPARING: "the result"}.get(stage, "optimizing")
+        what = {SLIMMING: "slimming", COMPARING: "the result"}.get(stage, "onnxruntime")
         print(f"seed {int(seed)}: {what} {how}", flush=True)
 
 

@@ -82,13 +82,21 @@ class Analysis:
                 self.keep(tensor, str(verdict))
             found = []
         for tensor, known in zip(node.outputs, found, strict=False):
-            if 0 < known.base.size <= LARGEST:
+            reason = self._hindrance(tensor, known)
+            if reason is None:
                 self.channels[tensor] = known
             else:
-                many = known.base.size > 0
-                self.places.keep(
-                    known.places, "too many elements to tell apart" if many else "it is empty"
-                )
+                self.places.keep(known.places, reason)
+
+    def _hindrance(self, tensor: Tensor, known: Channels) -> str | None:
+        """Say why the channels of *tensor* are not followed further; None where they are."""
+        if known.base.size > LARGEST:
+            return "too many elements to tell apart"
+        if not known.base.size:
+            return "it is empty"
+        if self.facts.rank(tensor) not in (None, known.rank):
+            return "its rank is in doubt"
+        return None
 
     def keep(self, tensor: Tensor, reason: str) -> None:
         """Cut no channel of *tensor*, for a *reason*."""
