@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -22,6 +22,10 @@ Precondition = Callable[[Model], "str | None"]
 Evaluate = Callable[[Model, Sequence[Node], Sequence[Tensor]], "dict[Tensor, Array]"]
 """Runs nodes whose inputs are all constants; see `Context.evaluate`."""
 
+Noises = Callable[
+    [Model, Collection[str], "Iterable[Mapping[str, Array]]", "int | None"], "Iterator[float]"
+]
+"""Measures models that differ in the values of some constants; see `Context.noises`."""
 
 _T = TypeVar("_T")
 
@@ -72,6 +76,7 @@ class Context:
     memory: Memory = field(default_factory=Memory)
     compare: Callable[[Model], float] | None = None
     measure_noise: Callable[[Model], float] | None = None
+    measure_noises: Noises | None = None
     notes: list[dict[str, str | int | float | None]] = field(default_factory=list)
     """Rows of a table for the report, as plain data: what the pass measured, layer by layer."""
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
@@ -147,6 +152,22 @@ class Context:
         if self.measure_noise is None:
             raise PassError("no original to compare with was lent to this pass")
         return self.measure_noise(model)
+
+    def noises(
+        self,
+        model: Model,
+        names: Collection[str],
+        variants: Iterable[Mapping[str, Array]],
+        feeds: int | None = None,
+    ) -> Iterator[float]:
+        """Yield the `noise` of *model* with each of *variants*, values of its initializers *names*.
+
+        It is measured on the first *feeds* only, if given. The model is loaded once, so that this
+        takes less time than as many calls of `noise`.
+        """
+        if self.measure_noises is None:
+            raise PassError("no original to compare with was lent to this pass")
+        return self.measure_noises(model, names, variants, feeds)
 
     def calibration(self) -> Calibration:
         """Return the calibration data; raises MissingData where none was given."""

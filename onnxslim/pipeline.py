@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
@@ -18,10 +18,10 @@ from onnxslim.base import Context, Effect, Memory, Pass
 from onnxslim.cost import Stats
 from onnxslim.data import Calibration
 from onnxslim.errors import BrokenModel, DataError, MissingData, OnnxslimError, Unfused
-from onnxslim.ir import Model, collect_young, no_collection
+from onnxslim.ir import Array, Model, collect_young, no_collection
 from onnxslim.runtime import lent as _source
 from onnxslim.shapes import Facts
-from onnxslim.validate import Difference, Reference, check_structure
+from onnxslim.validate import Difference, Reference, adjustable, check_structure
 
 logger = logging.getLogger(__name__)
 
@@ -298,6 +298,7 @@ class _Run:
             memory=self.memory,
             compare=self._distance,
             measure_noise=self._noise,
+            measure_noises=self._noises,
             progress=self.progress,
         )
         start = time.perf_counter()
@@ -372,6 +373,17 @@ class _Run:
         """Measure for a pass that judges by the noise of the outputs."""
         with self._compared(model) as (reference, content):
             return reference.noise(content)
+
+    def _noises(
+        self,
+        model: Model,
+        names: Collection[str],
+        variants: Iterable[Mapping[str, Array]],
+        feeds: int | None,
+    ) -> Iterator[float]:
+        """Measure for a pass that tries values for constants of a model."""
+        with self._compared(adjustable(model, names)) as (reference, content):
+            yield from reference.noises(content, variants, feeds)
 
     @contextmanager
     def _compared(self, model: Model) -> Iterator[tuple[Reference, runtime.Source]]:

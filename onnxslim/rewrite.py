@@ -26,11 +26,17 @@ from onnxslim.shapes import Facts
 class Builder:
     """``new.Conv(x, weight, **attrs)`` makes a node; arrays become constants, None is absent."""
 
-    def __init__(self, names: Names, graph: Graph) -> None:
-        """Make nodes for *graph*; new tensors get their names from *names*."""
+    def __init__(self, names: Names, graph: Graph, terse: bool = False) -> None:
+        """Make nodes for *graph*; new tensors get their names from *names*.
+
+        They say what made them, unless *terse* asks for the shortest ones.
+        """
         self.nodes: list[Node] = []
         self.constants: list[Constant] = []
-        self._names, self._graph = names, graph
+        self._names, self._graph, self._terse = names, graph, terse
+
+    def _name(self, hint: str) -> str:
+        return self._names.shortest() if self._terse else self._names.fresh(hint)
 
     @property
     def version(self) -> int:
@@ -58,7 +64,7 @@ class Builder:
         inputs = [self.tensor(operand, op_type) for operand in operands]
         while inputs and inputs[-1].is_empty():
             inputs.pop()
-        results = [Variable(self._names.fresh(op_type.lower())) for _ in range(outputs)]
+        results = [Variable(self._name(op_type.lower())) for _ in range(outputs)]
         node = Node(op_type, "", dict(attrs), inputs, results, domain)
         node.graph = self._graph
         self.nodes.append(node)
@@ -98,7 +104,7 @@ class Builder:
             return operand
         if operand is None:
             return ir.absent()
-        made = ir.constant(self._names.fresh(f"{hint.lower()}_c"), np.asarray(operand))
+        made = ir.constant(self._name(f"{hint.lower()}_c"), np.asarray(operand))
         self.constants.append(made)
         return made
 

@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -489,17 +489,32 @@ class Reference:
         Only outputs of floats count. Raises MissingData where there is none, BrokenModel when the
         candidate does not run. Call it only where `reason` is None.
         """
-        powers: dict[str, Array] = {}
+        return next(self.noises(candidate, [{}]))
+
+    def noises(
+        self, candidate: Source, variants: Iterable[Mapping[str, Array]], feeds: int | None = None
+    ) -> Iterator[float]:
+        """Yield what `noise` returns for each of *variants*, values of further inputs.
+
+        It is measured on the first *feeds* only, if given.
+        """
         try:
             session = Session(candidate, optimize=False)
-            for case in self._cases:
-                outputs = session.run(case.feed)
-                for name, value in case.expected.items():
-                    if name not in self._random and _is_float_array(value):
-                        found = _powers(value, outputs[name])
-                        powers[name] = powers[name] + found if name in powers else found
+            for variant in variants:
+                yield self._noise(session, variant, self._cases[:feeds])
         except CannotRun as error:
             raise BrokenModel(f"the result does not run: {error}") from error
+
+    def _noise(
+        self, session: Session, variant: Mapping[str, Array], cases: Sequence[_Case]
+    ) -> float:
+        powers: dict[str, Array] = {}
+        for case in cases:
+            outputs = session.run({**case.feed, **variant})
+            for name, value in case.expected.items():
+                if name not in self._random and _is_float_array(value):
+                    found = _powers(value, outputs[name])
+                    powers[name] = powers[name] + found if name in powers else found
         if not powers:
             raise MissingData("the model has no output of floats to measure noise at")
         return max(_ratio(*map(float, pair)) for pair in powers.values())
@@ -608,6 +623,16 @@ class Reference:
             return self._rounding
         own = max(case.own_largest or 0.0, case.own[output])
         return max(self._rounding, _MARGIN * own)
+
+
+def adjustable(model: Model, names: Collection[str]) -> Model:
+    """Return *model* with the initializers *names* as inputs too, whose values they then are."""
+    skeleton = model.skeleton()
+    for tensor in skeleton.graph.initializer:
+        if tensor.name in names:
+            made = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            skeleton.graph.input.append(made)
+    return Model(skeleton, model.store)
 
 
 def _is_float_array(value: Any) -> bool:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -16,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from onnxslim import Calibration, Effect, Model, Pass, Pipeline, parse, runtime, shapes, unparse
-from onnxslim.base import Context
-from onnxslim.ir import Node
+from onnxslim.base import Context, Noises
+from onnxslim.ir import Array, Node
 from onnxslim.registry import all_passes, help_line
-from onnxslim.validate import Reference, check_structure
+from onnxslim.validate import Reference, adjustable, check_structure
 from strategies import feed, graphs
 
 PASSES = all_passes()
@@ -54,6 +55,21 @@ def noise_beside(original: Model) -> Callable[[Model], float]:
     return lambda model: reference_of(original).noise(model.to_bytes())
 
 
+def noises_beside(original: Model) -> Noises:
+    reference = functools.cache(lambda: reference_of(original))
+
+    def noises(
+        model: Model,
+        names: Collection[str],
+        variants: Iterable[Mapping[str, Array]],
+        limit: int | None,
+    ) -> Iterator[float]:
+        content = adjustable(model, names).to_bytes()
+        yield from reference().noises(content, variants, limit)
+
+    return noises
+
+
 def reference_of(original: Model) -> Reference:
     return Reference(original.to_bytes(), original, feeds(original.proto()))
 
@@ -70,6 +86,7 @@ def apply(kind: type[Pass], model: Model) -> tuple[Model, int]:
         run=runtime.evaluate,
         compare=distance_from(model),
         measure_noise=noise_beside(model),
+        measure_noises=noises_beside(model),
     )
     changes = step.apply(after, context)
     after.compact()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from onnxslim.ir.surgery import sort, walk
 from onnxslim.ir.weights import Array, Store, Weight
 
 _NUMBERED = re.compile(r"_\d+$")
+_LETTERS = string.ascii_letters
 
 
 class Names:
@@ -34,6 +36,7 @@ class Names:
         """Avoid the names in *taken*."""
         self._taken = taken
         self._counters: dict[str, int] = {}
+        self._shortest = 0
 
     def fresh(self, hint: str) -> str:
         """Return a new name: *hint* itself where it is free, else with a number."""
@@ -44,6 +47,18 @@ class Names:
             name = f"{hint}_{count}"
         self._taken.add(name)
         return name
+
+    def shortest(self) -> str:
+        """Return a new name of as few letters as possible."""
+        while True:
+            name, rest = "", self._shortest
+            self._shortest += 1
+            while not name or rest:
+                rest, letter = divmod(rest, len(_LETTERS))
+                name += _LETTERS[letter]
+            if name not in self._taken:
+                self._taken.add(name)
+                return name
 
     def __contains__(self, name: str) -> bool:
         """Say whether *name* is taken."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxslim.ir import Array
 
-Choice = list[int]
+Choice = list[float]
 """The width of every weight."""
 Cost = Literal["bits", "bytes"]
 _UNITS = 1 << 14
@@ -29,17 +29,17 @@ class Layer:
 
     count: int
     """Number of weights."""
-    noise: Mapping[int, float]
+    noise: Mapping[float, float]
     """What the width adds to the noise-to-signal ratio of the output."""
-    bytes: Mapping[int, int]
+    bytes: Mapping[float, int]
     """What the weight then takes in the file."""
 
-    def cost(self, width: int, kind: Cost) -> int:
+    def cost(self, width: float, kind: Cost) -> float:
         """Return what a width costs."""
         return self.bytes[width] if kind == "bytes" else self.count * width
 
 
-def spent(layers: Sequence[Layer], chosen: Choice, kind: Cost) -> int:
+def spent(layers: Sequence[Layer], chosen: Choice, kind: Cost) -> float:
     """Return what a choice costs."""
     return sum(layer.cost(width, kind) for layer, width in zip(layers, chosen, strict=True))
 
@@ -81,12 +81,12 @@ class _Table:
             self.picked.append(options.argmin(0).astype(np.int8))
             self.noise = options.min(0)
 
-    def _units(self, layer: Layer, width: int) -> int:
+    def _units(self, layer: Layer, width: float) -> int:
         return int(layer.cost(width, self.kind) / self.unit)
 
     def choice(self, units: int) -> Choice:
         """Return the choice of least noise for so many units."""
-        chosen = []
+        chosen: Choice = []
         for layer, picked in zip(reversed(self.layers), reversed(self.picked), strict=True):
             width = list(layer.noise)[picked[units]]
             chosen.append(width)

@@ -7,21 +7,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from onnxslim.ir import Array
 
 _SHRINKING = np.linspace(0.4, 1.15, 16)
 """Scales to try, relative to the one that reaches the largest weight."""
-_SEARCHED = 4
-"""Up to this many bits the scale of the least squared error is searched for."""
+_PRECISE = 128
+"""Scales in half precision may be this many times the smallest number, and so far from normal."""
+_SEARCHED = 32
+"""Up to so many codes the scale of the least squared error is searched for."""
 
 
 @dataclass(frozen=True)
 class Grid:
     """Weight = code x scale + offset, in the type of the weights."""
 
-    bits: int
+    levels: int
+    """Number of codes; where it is even there is one more below zero than above."""
     shape: tuple[int, ...]
     """Shape of the codes: that of the weights, with an axis more where there are blocks."""
     scale: Array
@@ -29,8 +33,13 @@ class Grid:
 
     @property
     def low(self) -> int:
-        """The smallest code; the largest is ``-low - 1``."""
-        return -(1 << (self.bits - 1))
+        """The smallest code."""
+        return -(self.levels // 2)
+
+    @property
+    def high(self) -> int:
+        """The largest code."""
+        return self.low + self.levels - 1
 
     def nearest(self, values: Array) -> Array:
         """Return the codes nearest to *values*, as int8."""
@@ -44,16 +53,20 @@ class Grid:
 
     def codes(self, whole: Array) -> Array:
         """Return whole numbers as codes, bounded."""
-        return np.clip(whole, self.low, -self.low - 1).astype(np.int8)
+        return np.clip(whole, self.low, self.high).astype(np.int8)
 
     def decode(self, codes: Array, shape: Sequence[int]) -> Array:
         """Return the weights that *codes* stand for, as the model will compute them."""
         values = codes.astype(self.scale.dtype) * self.scale
         return np.asarray(values if self.offset is None else values + self.offset).reshape(shape)
 
+    def power(self, values: Array) -> float:
+        """Return the sum of squares of what rounding *values* to the nearest changes."""
+        return float(_missed(values.reshape(self.shape), self, None).sum(dtype=np.float64))
+
 
 def fit(
-    values: Array, summed: Sequence[int], bits: int, block: int = 0, per_channel: bool = True,
+    values: Array, summed: Sequence[int], levels: int, block: int = 0, per_channel: bool = True,
     symmetric: bool = True,
 ) -> Grid:  # fmt: skip
     """Return the grid that suits *values*.
@@ -72,11 +85,11 @@ def fit(
     blocked = values.reshape(shape).astype(np.float64)
     kind = values.dtype
     if not symmetric:
-        return _asymmetric(blocked, axes, bits, kind)
-    if bits > _SEARCHED:
+        return _asymmetric(blocked, axes, levels, kind)
+    if levels > _SEARCHED:
         largest = np.abs(blocked).max(axes, keepdims=True)
-        return Grid(bits, shape, _usable(largest / ((1 << (bits - 1)) - 1), kind))
-    return _searched(blocked, axes, bits, kind)
+        return Grid(levels, shape, _usable(largest / ((levels - 1) // 2), kind))
+    return _searched(values.reshape(shape), axes, levels, kind)
 
 
 def block_size(shape: Sequence[int], axes: Sequence[int], block: int) -> int:
@@ -92,32 +105,57 @@ def block_size(shape: Sequence[int], axes: Sequence[int], block: int) -> int:
 
 
 def _usable(scale: Array, kind: np.dtype[Any]) -> Array:
-    """Return *scale* in the type of the weights, 1 where they are too small to have one."""
+    """Return *scale* in the type of the weights, 1 where they are too small to have one.
+
+    Half the bits are precise enough for scales: they are rounded to them, those out of the range of
+    half precision to bfloat16, before the weights are rounded to their multiples.
+    """
+    half, own = np.finfo(np.float16), np.finfo(kind)
     made = np.asarray(scale).astype(kind)
-    tiny = float(np.finfo(kind).tiny)
-    return np.where(np.abs(made) < tiny, 1, made).astype(kind)
+    tiny = _PRECISE * own.smallest_subnormal if kind == np.float16 else own.tiny
+    made = np.where(np.abs(made) < tiny, 1, made).astype(kind)
+    if kind == np.float16:
+        return made
+    magnitudes = np.abs(made)
+    if (magnitudes >= half.tiny).all() and (magnitudes < half.max).all():
+        return made.astype(np.float16).astype(kind)
+    return (made * (1 + 2.0**-8)).astype(ml_dtypes.bfloat16).astype(kind)
 
 
-def _asymmetric(values: Array, axes: tuple[int, ...], bits: int, kind: np.dtype[Any]) -> Grid:
+def _asymmetric(values: Array, axes: tuple[int, ...], levels: int, kind: np.dtype[Any]) -> Grid:
     least, most = values.min(axes, keepdims=True), values.max(axes, keepdims=True)
-    scale = _usable((most - least) / ((1 << bits) - 1), kind)
-    offset = least + (1 << (bits - 1)) * scale.astype(np.float64)
-    return Grid(bits, values.shape, scale, offset.astype(kind))
+    scale = _usable((most - least) / (levels - 1), kind)
+    offset = least + (levels // 2) * scale.astype(np.float64)
+    return Grid(levels, values.shape, scale, offset.astype(kind))
 
 
-def _searched(values: Array, axes: tuple[int, ...], bits: int, kind: np.dtype[Any]) -> Grid:
+def _searched(values: Array, axes: tuple[int, ...], levels: int, kind: np.dtype[Any]) -> Grid:
     """Return the grid of the least squared error; its longer side may be either one."""
     best, error = np.ones(1), np.full(1, np.inf)
-    for scale in _candidates(values, axes, bits):
-        grid = Grid(bits, values.shape, _usable(scale, kind))
-        missed = grid.decode(grid.nearest(values), values.shape).astype(np.float64) - values
-        found = (missed**2).sum(axes, keepdims=True)
+    for scale in _candidates(values, axes, levels):
+        grid = Grid(levels, values.shape, _usable(scale, kind))
+        found = _missed(values, grid, axes)
         best, error = np.where(found < error, grid.scale, best), np.minimum(found, error)
-    return Grid(bits, values.shape, best.astype(kind))
+    return Grid(levels, values.shape, _usable(best, kind))
 
 
-def _candidates(values: Array, axes: tuple[int, ...], bits: int) -> Iterator[Array]:
-    largest = np.abs(values).max(axes, keepdims=True) / (1 << (bits - 1))
+def _missed(values: Array, grid: Grid, axes: tuple[int, ...] | None) -> Array:
+    """Return the sums of squares of what rounding to the nearest changes, over *axes*."""
+    wide = np.promote_types(values.dtype, np.float32)
+    scale, offset = grid.scale.astype(wide), 0 if grid.offset is None else grid.offset.astype(wide)
+    exact = values.astype(wide) - offset
+    made = exact / scale
+    np.rint(made, out=made)
+    np.clip(made, grid.low, grid.high, out=made)
+    made *= scale
+    made -= exact
+    made *= made
+    return np.asarray(made.sum(axes, keepdims=axes is not None, dtype=np.float64))
+
+
+def _candidates(values: Array, axes: tuple[int, ...], levels: int) -> Iterator[Array]:
+    largest = np.abs(values).max(axes, keepdims=True).astype(np.float64) / (levels // 2)
     for part in _SHRINKING:
         yield largest * part
-        yield -largest * part
+        if levels % 2 == 0:
+            yield -largest * part

@@ -10,8 +10,9 @@ from onnxslim.base import Context
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Model, Node
 from onnxslim.passes.quantize._grid import fit
+from onnxslim.passes.quantize._packing import into_bytes
 from onnxslim.passes.quantize._rounding import Rounder
-from onnxslim.passes.quantize._storage import new_bytes, old_bytes, pack
+from onnxslim.passes.quantize._storage import new_bytes, old_bytes
 from onnxslim.passes.quantize._weight_sites import Site
 from onnxslim.rewrite import Builder
 
@@ -70,7 +71,7 @@ def _layer(
     rows = site.values if site.summed == (1,) else site.values.T
     outputs, inner = rows.shape
     padded = np.pad(rows, [(0, 0), (0, -inner % block)])
-    grid = fit(padded, (1,), bits, block)
+    grid = fit(padded, (1,), 1 << bits, block)
     codes = rounder(node, padded, (1,), grid, number)
     new = Builder(model.names, node.graph)
     result = new.MatMulNBits(
@@ -86,7 +87,7 @@ def _layer(
 def _packed(codes: Array, bits: int) -> Array:
     """Return codes as bytes, (outputs, blocks, bytes); they are stored without a sign."""
     middle = 1 << (bits - 1)
-    return pack(codes.astype(np.int16) + middle, bits).reshape(*codes.shape[:2], -1)
+    return into_bytes(codes.astype(np.int16) + middle, bits).reshape(*codes.shape[:2], -1)
 
 
 def _splice(node: Node, new: Builder, model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import ml_dtypes
@@ -10,18 +11,49 @@ from onnx import TensorProto
 
 from onnxslim import ir
 from onnxslim.base import Context
-from onnxslim.ir import Array, Constant, Model, Variable
+from onnxslim.ir import Array, Constant, Model, Tensor, Variable
 from onnxslim.passes.quantize._grid import Grid
+from onnxslim.passes.quantize._packing import Packing, into_bytes, into_words, out_of_bytes
 from onnxslim.passes.quantize._weight_sites import Site
 from onnxslim.rewrite import Builder
 
 _NATIVE = {4: (21, 10, "int4"), 2: (25, 13, "int2")}
 """Opset, IR version and type that hold so many bits by themselves."""
 
+_FEW = 16
+"""So many scales take no fewer bytes as halves, with the node that makes them whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Weights as codes of a grid."""
+
+    codes: Array
+    grid: Grid
+    packing: Packing
+
+    def decode(self, shape: Sequence[int]) -> Array:
+        """Return the weights as the model computes them."""
+        return self.grid.decode(self.codes, shape)
+
+
+Stored = Packed | Array
+"""Weights as codes, or as they are, in another type perhaps."""
+
 
 def holds_initializers(model: Model) -> str | None:
     """Ask for initializers that are no inputs: nodes take more bytes than small weights save."""
     return None if model.ir_version >= 4 else "needs IR version 4, for initializers of its own"
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """Nodes for a weight that read tables."""
+
+    site: Site
+    new: Builder
+    value: Variable
+    tables: frozenset[tuple[int, int]]
 
 
 @dataclass
@@ -32,90 +64,163 @@ class Writer:
     context: Context
     tables: dict[tuple[int, int], Builder] = field(default_factory=dict)
     """What turns bytes into codes, shared by all weights of the same bits and type."""
-    waiting: dict[tuple[int, int], list[tuple[Site, Builder, Variable, int]]] = field(
-        default_factory=dict
-    )
+    shared: dict[tuple[str, tuple[int, ...], bytes], Constant] = field(default_factory=dict)
+    """Small constants that many weights are unpacked with, by what they hold."""
+    paid: set[Constant] = field(default_factory=set)
+    """Those of them that something reads."""
+    waiting: list[_Waiting] = field(default_factory=list)
     """Weights that only pay where there are enough of them for a table."""
     written: list[Site] = field(default_factory=list)
 
-    def refusal(self, grid_bits: int, size: int) -> str | None:
-        """Say why *size* weights cannot be packed."""
-        per_byte = 8 // grid_bits
-        if self.is_native(grid_bits) or size % per_byte == 0:
-            return None
-        return f"its {size} weights do not fill bytes of {per_byte} each"
+    def put(self, site: Site, parts: Sequence[Stored], axis: int = 0) -> None:
+        """Store *site*, whose parts follow each other along *axis*."""
+        new = self._builder(site)
+        value = self._unpacking(new, site, parts, axis)
+        keys = (self._table_of(part, site) for part in parts)
+        self._settle(_Waiting(site, new, value, frozenset(key for key in keys if key)))
 
-    def is_native(self, bits: int) -> bool:
+    def size(self, site: Site, part: Packed) -> int:
+        """Return the bytes that a part of *site* takes, but for what it shares with others."""
+        new = self._builder(site)
+        self._unpacked(new, site, part)
+        return self._discarded(new)
+
+    def _builder(self, site: Site) -> Builder:
+        return Builder(self.model.names, site.graph, terse=True)
+
+    # Nodes
+
+    def _unpacking(self, new: Builder, site: Site, parts: Sequence[Stored], axis: int) -> Variable:
+        if len(parts) > 1:
+            return new.Concat(*(self._part(new, site, part) for part in parts), axis=axis)
+        made = self._part(new, site, parts[0])
+        assert isinstance(made, Variable)
+        return made
+
+    def _part(self, new: Builder, site: Site, part: Stored) -> Tensor:
+        if isinstance(part, Packed):
+            return self._unpacked(new, site, part)
+        if part.dtype == ir.numpy_type(site.tensor.elem_type):
+            return new.tensor(part)
+        return new.Cast(part, to=site.tensor.elem_type)
+
+    def _unpacked(self, new: Builder, site: Site, part: Packed) -> Variable:
+        """Compute weights from their codes."""
+        grid = part.grid
+        value = new.Mul(self._codes(new, site, part), self._scale(new, grid.scale))
+        if grid.offset is not None:
+            value = new.Add(value, _trimmed(grid.offset))
+        if len(grid.shape) != len(site.tensor.shape):
+            value = new.Reshape(value, self._share(np.array(site.tensor.shape)))
+        return value
+
+    def _scale(self, new: Builder, scale: Array) -> Array | Variable:
+        """Return scales as they are, or in half the bits where they fit and that takes fewer bytes.
+
+        Casts know bfloat16 since opset 13.
+        """
+        scale = _trimmed(scale)
+        if scale.size > _FEW and scale.dtype.itemsize > 2:
+            for dtype in (np.float16, ml_dtypes.bfloat16)[: 1 + (new.version >= 13)]:
+                halves = scale.astype(dtype)
+                if (halves.astype(scale.dtype) == scale).all():
+                    return new.Cast(halves, to=ir.elem_type(scale.dtype))
+        return scale
+
+    def _codes(self, new: Builder, site: Site, part: Packed) -> Variable:
+        packing, elem_type = part.packing, site.tensor.elem_type
+        if packing.bits == 8:
+            return new.Cast(part.codes, to=elem_type)
+        if self._is_native(packing):
+            native = getattr(ml_dtypes, _NATIVE[int(packing.bits)][2])
+            return new.Cast(part.codes.astype(native), to=elem_type)
+        if packing.per_byte:
+            places = into_bytes(part.codes, int(packing.bits))
+            table = self._table(int(packing.bits), elem_type)
+            values = new.Gather(table, new.Cast(places, to=TensorProto.INT32))
+            return self._shaped(new, values, part.codes, packing.per_byte)
+        words = into_words(part.codes.astype(np.int64) - part.grid.low, packing)
+        base = self._share(np.array(packing.levels, np.int64))
+        digits = self._digits(new, new.Div(words, self._share(packing.powers)), base)
+        values = new.Cast(digits, to=elem_type)
+        low = self._share(np.array(part.grid.low, ir.numpy_type(elem_type)))
+        return self._shaped(new, new.Add(values, low), part.codes, packing.per_word)
+
+    def _digits(self, new: Builder, numbers: Variable, base: Constant) -> Variable:
+        """Return the last digits of *numbers*; Mod came with opset 10."""
+        if new.version >= 10:
+            return new.Mod(numbers, base)
+        return new.Sub(numbers, new.Mul(new.Div(numbers, base), base))
+
+    def _shaped(self, new: Builder, values: Variable, codes: Array, parts: int) -> Variable:
+        """Give *values*, in rows of so many *parts*, the shape of *codes*."""
+        if codes.size % parts:
+            values = new.Reshape(values, self._share(np.array([-1])))
+            ends = np.array([codes.size])
+            if new.version >= 10:
+                values = new.Slice(values, self._share(np.array([0])), self._share(ends))
+            else:
+                values = new.Slice(values, starts=[0], ends=ends.tolist())
+        return new.Reshape(values, self._share(np.array(codes.shape)))
+
+    def _share(self, array: Array) -> Constant:
+        """Return a constant that holds *array*, the same one each time."""
+        key = array.dtype.name, array.shape, array.tobytes()
+        if key not in self.shared:
+            self.shared[key] = ir.constant(self.model.names.shortest(), array)
+        return self.shared[key]
+
+    def _is_native(self, packing: Packing) -> bool:
         """Say whether the model's version has a type of so many bits."""
-        if bits == 8:
-            return True
-        opset, format_, _ = _NATIVE[bits]
+        if packing.bits not in _NATIVE:
+            return packing.bits == 8
+        opset, format_, _ = _NATIVE[int(packing.bits)]
         return self.model.opset >= opset and self.model.ir_version >= format_
 
-    def size(self, site: Site, codes: Array, grid: Grid) -> int:
-        """Return the bytes that *site* would take as *codes*, but for a table."""
-        new, _ = self._unpacking(site, codes, grid)
-        return _discarded(new)
-
-    def put(self, site: Site, codes: Array, grid: Grid) -> None:
-        """Store *site* as *codes*."""
-        key = None if self.is_native(grid.bits) else (grid.bits, site.tensor.elem_type)
-        self._settle(site, *self._unpacking(site, codes, grid), key)
-
-    def _unpacking(self, site: Site, codes: Array, grid: Grid) -> tuple[Builder, Variable]:
-        new = Builder(self.model.names, site.graph)
-        value = self._codes(new, codes, grid.bits, site.tensor.elem_type)
-        value = new.Mul(value, grid.scale)
-        if grid.offset is not None:
-            value = new.Add(value, grid.offset)
-        if grid.shape != site.tensor.shape:
-            value = new.Reshape(value, np.array(site.tensor.shape))
-        return new, value
-
-    def put_as(self, site: Site, values: Array) -> None:
-        """Store *site* as *values* of another type."""
-        new = Builder(self.model.names, site.graph)
-        self._settle(site, new, new.Cast(values, to=site.tensor.elem_type), None)
-
-    def _codes(self, new: Builder, codes: Array, bits: int, elem_type: int) -> Variable:
-        if bits == 8:
-            return new.Cast(codes, to=elem_type)
-        if self.is_native(bits):
-            return new.Cast(codes.astype(getattr(ml_dtypes, _NATIVE[bits][2])), to=elem_type)
-        table = self._table(bits, elem_type)
-        places = new.Cast(pack(codes, bits), to=TensorProto.INT32)
-        return new.Reshape(new.Gather(table, places), np.array(codes.shape))
+    def _table_of(self, part: Stored, site: Site) -> tuple[int, int] | None:
+        if not isinstance(part, Packed):
+            return None
+        packing = part.packing
+        if self._is_native(packing) or not packing.per_byte:
+            return None
+        return int(packing.bits), site.tensor.elem_type
 
     def _table(self, bits: int, elem_type: int) -> Variable:
         key = bits, elem_type
         if key not in self.tables:
-            self.tables[key] = Builder(self.model.names, self.model.graph)
-            self.tables[key].Cast(unpacked(bits), to=elem_type)
+            self.tables[key] = Builder(self.model.names, self.model.graph, terse=True)
+            self.tables[key].Cast(out_of_bytes(bits), to=elem_type)
         table = self.tables[key].nodes[0].outputs[0]
         assert isinstance(table, Variable)
         return table
 
-    def _settle(
-        self, site: Site, new: Builder, value: Variable, key: tuple[int, int] | None
-    ) -> None:
-        gain = old_bytes(site.tensor) - new_bytes(new) - _renaming(site.tensor, value)
+    # What pays
+
+    def _settle(self, made: _Waiting) -> None:
+        gain = self._gain(made)
         if gain <= 0:
-            self._drop(site, new, f"the file would grow by {-gain} bytes")
-        elif key is None:
-            self._replace(site, new, value)
+            self._drop(made, f"the file would grow by {-gain} bytes")
+        elif made.tables:
+            self.waiting.append(made)
         else:
-            self.waiting.setdefault(key, []).append((site, new, value, gain))
+            self._replace(made)
+
+    def _gain(self, made: _Waiting) -> int:
+        """Return the bytes saved, with shared constants that nothing else has paid for."""
+        cost = new_bytes(made.new) + sum(map(ir.initializer_bytes, self._used(made) - self.paid))
+        return old_bytes(made.site.tensor) - cost - _renaming(made.site.tensor, made.value)
+
+    def _used(self, made: _Waiting) -> set[Constant]:
+        """Return the shared constants that *made* reads."""
+        read = {tensor for node in made.new.nodes for tensor in node.inputs}
+        return {constant for constant in self.shared.values() if constant in read}
 
     def finish(self) -> int:
         """Write what waited for a table where the table pays; return how many weights changed."""
-        for key, items in self.waiting.items():
-            table = self.tables[key]
-            lacking = new_bytes(table) - sum(gain for *_, gain in items)
-            for site, new, value, _ in items:
-                if lacking < 0:
-                    self._replace(site, new, value)
-                else:
-                    self._drop(site, new, f"a table would outweigh the savings by {lacking} bytes")
+        while any(self._drop_users(key) for key in self.tables):
+            pass
+        for made in self.waiting:
+            self._replace(made)
         for table in self.tables.values():
             if table.nodes[0].outputs[0].outputs:
                 self.model.graph.nodes = [*table.nodes, *self.model.graph.nodes]
@@ -127,31 +232,45 @@ class Writer:
             self.context.forget()
         return len(self.written)
 
-    def _replace(self, site: Site, new: Builder, value: Variable) -> None:
-        pinned = self.model.pinned()
-        ir.replace_uses(site.tensor, value)
+    def _drop_users(self, key: tuple[int, int]) -> bool:
+        """Let go of what reads a table that does not pay; say whether there was anything."""
+        users = [made for made in self.waiting if key in made.tables]
+        lacking = new_bytes(self.tables[key])
+        for made in users:
+            others = (new_bytes(self.tables[other]) for other in made.tables - {key})
+            lacking -= self._gain(made) - sum(others)
+        if lacking < 0:
+            return False
+        for made in users:
+            self._drop(made, f"a table would outweigh the savings by {lacking} bytes")
+        self.waiting = [made for made in self.waiting if made not in users]
+        return bool(users)
+
+    def _replace(self, made: _Waiting) -> None:
+        site, pinned = made.site, self.model.pinned()
+        self.paid |= self._used(made)
+        ir.replace_uses(site.tensor, made.value)
         ir.release([site.tensor], pinned)
-        site.graph.nodes = [*new.nodes, *site.graph.nodes]
+        site.graph.nodes = [*made.new.nodes, *site.graph.nodes]
         self.written.append(site)
 
-    def _drop(self, site: Site, new: Builder, reason: str) -> None:
-        _discarded(new)
-        self.context.decline(site.node, reason)
+    def _drop(self, made: _Waiting, reason: str) -> None:
+        self._discarded(made.new)
+        self.context.decline(made.site.node, reason)
+
+    @staticmethod
+    def _discarded(new: Builder) -> int:
+        """Take nodes that are not wanted out of the use lists; return what they would take."""
+        size = new_bytes(new)
+        for node in new.nodes:
+            ir.set_inputs(node, ())
+        return size
 
 
-def pack(codes: Array, bits: int) -> Array:
-    """Return codes as bytes, the first in the lowest bits."""
-    per_byte = 8 // bits
-    parts = codes.reshape(-1, per_byte).astype(np.uint8) & ((1 << bits) - 1)
-    shifted = parts << (bits * np.arange(per_byte, dtype=np.uint8))
-    return np.asarray(np.bitwise_or.reduce(shifted, axis=1))
-
-
-def unpacked(bits: int) -> Array:
-    """Return the codes in every byte, (256, codes a byte)."""
-    values = np.arange(256)[:, None] >> (bits * np.arange(8 // bits))
-    values &= (1 << bits) - 1
-    return np.where(values >> (bits - 1), values - (1 << bits), values).astype(np.int8)
+def _trimmed(array: Array) -> Array:
+    """Return *array* without leading axes of length 1, which broadcasting adds."""
+    kept = next((axis for axis, size in enumerate(array.shape) if size > 1), array.ndim)
+    return array.reshape(array.shape[kept:])
 
 
 def old_bytes(tensor: Constant) -> int:
@@ -160,20 +279,12 @@ def old_bytes(tensor: Constant) -> int:
     return ir.initializer_bytes(tensor) if source is None else ir.node_bytes(source)
 
 
+def new_bytes(new: Builder) -> int:
+    """Return what the nodes of *new* and their constants will take."""
+    return sum(map(ir.initializer_bytes, new.constants)) + sum(map(ir.node_bytes, new.nodes))
+
+
 def _renaming(old: Constant, new: Variable) -> int:
     """Return the bytes that readers grow by, which name *new* instead of *old*."""
     longer = max(0, len(new.name.encode()) - len(old.name.encode()))
     return sum((longer + 1) * sum(t is old for t in node.inputs) for node in set(old.outputs))
-
-
-def _discarded(new: Builder) -> int:
-    """Take nodes that are not wanted out of the use lists; return what they would have taken."""
-    size = new_bytes(new)
-    for node in new.nodes:
-        ir.set_inputs(node, ())
-    return size
-
-
-def new_bytes(new: Builder) -> int:
-    """Return what the nodes of *new* and their constants will take."""
-    return sum(map(ir.initializer_bytes, new.constants)) + sum(map(ir.node_bytes, new.nodes))

@@ -14,6 +14,7 @@ from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 _RECURRENT = ("LSTM", "GRU", "RNN")
+STORED_NARROW = "its weights are stored in few bits already"
 
 
 def _conv(node: Node, slot: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -163,23 +164,36 @@ def is_summed_by_layers(site: Site) -> bool:
     )
 
 
+_UNPACKING = frozenset(
+    {"Add", "Cast", "Concat", "DequantizeLinear", "Div", "Gather", "Mod", "Mul", "Reshape"}
+    | {"Slice", "Sub", "Transpose"}
+)
+"""What weights that are stored narrow are computed by."""
+
+
 def unpacks_weights(model: Model, context: Context) -> bool:
-    """Say whether layers of *model* read weights that are stored narrow; the first goes noted."""
+    """Say whether layers of *model* read weights that are stored narrow; they go noted."""
+    found = False
     for _, nodes in context.find(model, _RULES):
         for node in nodes:
-            if any(_is_unpacked(node.input(slot)) for slot in _RULES[node.operator][0]):
-                context.decline(node, "its weights are stored in few bits already")
-                return True
-    return False
+            if any(is_unpacked(node.input(slot)) for slot in _RULES[node.operator][0]):
+                context.decline(node, STORED_NARROW)
+                found = True
+    return found
 
 
-def _is_unpacked(tensor: Tensor | None) -> bool:
-    source = None if tensor is None else ir.producer(tensor)
-    while source is not None and source.operator in ("Mul", "Add", "Reshape", "Gather"):
-        source = ir.producer(source.inputs[0])
-    return (
-        source is not None
-        and source.operator == "Cast"
-        and isinstance(source.inputs[0], Constant)
-        and len(source.inputs[0].shape) >= 1
-    )
+def is_unpacked(tensor: Tensor | None) -> bool:
+    """Say whether *tensor* is computed from a constant of another type alone."""
+    if tensor is None or isinstance(tensor, Constant):
+        return False
+    pending, converted = [tensor], False
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Constant) or item.is_empty():
+            continue
+        source = ir.producer(item)
+        if source is None or source.operator not in _UNPACKING:
+            return False
+        converted |= source.operator in ("Cast", "DequantizeLinear")
+        pending.extend(source.inputs)
+    return converted

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.errors import MissingData, PassError
@@ -26,7 +28,7 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class AllocateBits(Pass):
-    """Give every weight as many bits as the outputs need: 2, 4, 8, 16 or all that it has.
+    """Give every weight as many bits as the outputs need: 2 to 8 in small steps, 16 or all.
 
     The budget is one of *sqnr*, the signal-to-noise ratio of the worst output in dB (30 where none
     is given); *bits*, the mean over all weights; *bytes* of the file. What a layer adds to the
@@ -72,23 +74,35 @@ class AllocateBits(Pass):
         return trial.write(model, sites, context, chosen)
 
     def _choose(self, trial: Trial) -> Choice:
-        layers = trial.layers
         if self.bits is not None:
-            total = self.bits * sum(layer.count for layer in layers)
-            least = spent(layers, narrowest(layers, "bits"), "bits")
+            total = self.bits * sum(layer.count for layer in trial.layers)
+            least = spent(trial.layers, narrowest(trial.layers, "bits"), "bits")
             _must_be_possible("sum of bits", least, total)
-            return within(layers, "bits", total)
+            chosen = trial.settled(partial(within, kind="bits", budget=total))
+            return _quietest(chosen, trial, lambda even: spent(trial.layers, even, "bits") <= total)
         if self.bytes is not None:
-            return _fitting(self.bytes, trial)
+            budget = self.bytes
+            chosen = _fitting(budget, trial)
+            return _quietest(chosen, trial, lambda even: trial.size(even) <= budget)
         sqnr = _DEFAULT_SQNR if self.sqnr is None else self.sqnr
-        noise = 10 ** (-sqnr / 10)
-        chosen = until_quiet(layers, noise - trial.base)
-        while trial.noise(chosen) > noise:
-            wider = widened(layers, chosen)
-            if wider is None:
-                break
-            chosen = wider
-        return chosen
+        return _quiet(10 ** (-sqnr / 10), trial)
+
+
+def _quietest(chosen: Choice, trial: Trial, fits: Callable[[Choice], bool]) -> Choice:
+    """Return *chosen*, or the same width for all where that does better after all."""
+    even = next((choice for choice in trial.even() if fits(choice)), chosen)
+    return min(chosen, even, key=trial.noise)
+
+
+def _quiet(noise: float, trial: Trial) -> Choice:
+    """Choose for a noise, which where it does not add up is known only when all is rounded."""
+    chosen = trial.settled(partial(until_quiet, noise=noise - trial.base))
+    while trial.noise(chosen) > noise:
+        wider = widened(trial.layers, chosen)
+        if wider is None:
+            break
+        chosen = wider
+    return chosen
 
 
 def _must_be_possible(what: str, least: float, budget: float) -> None:
@@ -103,7 +117,7 @@ def _fitting(budget: int, trial: Trial) -> Choice:
     _must_be_possible("file", least, budget)
     allowed = budget - least + spent(trial.layers, chosen, "bytes")
     for _ in range(_ATTEMPTS):
-        other = within(trial.layers, "bytes", allowed)
+        other = trial.settled(partial(within, kind="bytes", budget=allowed))
         excess = trial.size(other) - budget
         if excess <= 0 and trial.expected(other) <= trial.expected(chosen):
             chosen = other

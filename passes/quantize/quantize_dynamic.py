@@ -36,7 +36,7 @@ class QuantizeDynamic(RewritePass):
     def rewrite(self, new: Builder, m: Match) -> Tensor | None:
         """Multiply in integers; the scales of the input and of the weight go into one Mul."""
         weight, factor = _matrix(m)
-        grid = fit(weight, (0,), 7 if self.reduce_range else 8, per_channel=self.per_channel)
+        grid = fit(weight, (0,), 128 if self.reduce_range else 256, per_channel=self.per_channel)
         x, scale, zero = _rounded(new, m.tensor("x"))
         product = new.MatMulInteger(x, grid.nearest(weight), zero)
         scales = grid.scale.reshape(-1) * np.float32(factor)

@@ -12,8 +12,9 @@ from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Model
 from onnxslim.passes.quantize import _matmulnbits
 from onnxslim.passes.quantize._grid import block_size, fit
+from onnxslim.passes.quantize._packing import within
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
-from onnxslim.passes.quantize._storage import Writer, holds_initializers
+from onnxslim.passes.quantize._storage import Packed, Writer, holds_initializers
 from onnxslim.passes.quantize._weight_sites import Site, find
 
 
@@ -31,7 +32,7 @@ class QuantizeWeights(Pass):
     effect = Effect.LOSSY
     preconditions = (holds_initializers,)
 
-    bits: Literal[8, 4, 2] = 8
+    bits: Literal[8, 6, 5, 4, 3, 2] = 8
     block: int = 0
     per_channel: bool = True
     symmetric: bool = True
@@ -45,6 +46,8 @@ class QuantizeWeights(Pass):
             raise ValueError(f"block={self.block} is no number of weights")
         if self.block and not self.per_channel:
             raise ValueError("blocks lie within channels: leave out per_channel=false")
+        if self.form == "matmulnbits" and self.bits not in (8, 4, 2):
+            raise ValueError("MatMulNBits takes 8, 4 or 2 bits")
         if self.form == "matmulnbits" and (self.dtype, self.symmetric) != ("int", True):
             raise ValueError("MatMulNBits takes symmetric integers")
 
@@ -75,17 +78,14 @@ class QuantizeWeights(Pass):
     def _put(
         self, site: Site, number: int, rounder: Rounder, writer: Writer, context: Context
     ) -> None:
-        reason = writer.refusal(self.bits, site.tensor.size)
-        if reason is not None:
-            context.decline(site.node, reason)
-            return
         if self.block and not block_size(site.tensor.shape, site.summed, self.block):
             context.decline(site.node, "scaled by channel: its weights do not divide into blocks")
+        packing = within(self.bits)
         grid = fit(
-            site.values, site.summed, self.bits, self.block, self.per_channel, self.symmetric
+            site.values, site.summed, packing.levels, self.block, self.per_channel, self.symmetric
         )
         codes = rounder(site.node, site.values, site.summed, grid, number)
-        writer.put(site, codes, grid)
+        writer.put(site, [Packed(codes, grid, packing)])
 
     def _put_halves(self, site: Site, writer: Writer, context: Context) -> None:
         if self.dtype == "bf16" and site.graph.version < 13:
@@ -100,4 +100,4 @@ class QuantizeWeights(Pass):
         if not np.isfinite(halves.astype(np.float32)).all():
             context.decline(site.node, "its weights are too large for half precision")
             return
-        writer.put_as(site, halves)
+        writer.put(site, [halves])

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kit import operators
 from nets import net, weights
 from onnxslim import Calibration, Model, Pipeline, parse
 from onnxslim.errors import SpecError
@@ -37,13 +36,13 @@ def allocated(before: Model, **options: Any) -> tuple[Model, Report, list[dict[s
 @pytest.mark.parametrize("sqnr", [10.0, 20.0, 30.0, 45.0])
 def test_keeps_the_signal_to_noise_ratio(sqnr: float) -> None:
     *_, notes = allocated(layered(), sqnr=sqnr)
-    assert sqnr <= notes[-1]["sqnr"] < sqnr + 24
+    assert sqnr <= notes[-1]["sqnr"] < sqnr + 3
 
 
 @pytest.mark.parametrize("bits", [3.0, 4.0, 6.0, 8.0])
 def test_keeps_the_mean_width(bits: float) -> None:
     *_, notes = allocated(layered(), bits=bits)
-    assert bits - 2 < notes[-1]["bits"] <= bits
+    assert bits - 0.2 < notes[-1]["bits"] <= bits
 
 
 @pytest.mark.parametrize("part", [0.1, 0.2, 0.3])
@@ -51,7 +50,7 @@ def test_keeps_the_bytes(part: float) -> None:
     before = layered()
     budget = int(before.size() * part)
     after, *_ = allocated(before, bytes=budget)
-    assert 0.75 * budget < after.size() <= budget
+    assert 0.97 * budget < after.size() <= budget
 
 
 def test_a_sensitive_layer_is_wider() -> None:
@@ -60,12 +59,13 @@ def test_a_sensitive_layer_is_wider() -> None:
     loud[:, 0] *= 300
     *_, notes = allocated(layered(w=loud), bits=6.0)
     widths = {note["layer"]: note["bits"] for note in notes}
-    assert widths["w"] > widths["v"]
+    assert widths["w"] > max(widths["v[0:128]"], widths["v[128:256]"])
 
 
-def test_no_more_noise_than_one_width_for_all() -> None:
+@pytest.mark.parametrize("bits", [4, 5, 6])
+def test_no_more_noise_than_one_width_for_all(bits: int) -> None:
     before = layered(w=np.abs(weights(64, 128)) * 3)
-    uniform, _ = Pipeline(parse("quantize-weights{bits=4}"), budget=1e9)(before, data())
+    uniform, _ = Pipeline(parse(f"quantize-weights{{bits={bits}}}"), budget=1e9)(before, data())
     after, *_ = allocated(before, bytes=uniform.size())
     assert noise(before, after) <= noise(before, uniform)
 
@@ -84,7 +84,7 @@ def test_a_second_round_changes_nothing() -> None:
 
 def test_reports_every_layer() -> None:
     _, report, notes = allocated(layered(), bits=4.0)
-    assert [note["layer"] for note in notes] == ["w", "v", "q", "all"]
+    assert [note["layer"] for note in notes] == ["w", "v[0:128]", "v[128:256]", "q", "all"]
     assert report.as_dict()["steps"][0]["notes"] == notes
 
 
@@ -99,8 +99,8 @@ def test_says_what_cannot_be_reached() -> None:
 
 
 def test_a_loose_budget_leaves_few_bits() -> None:
-    after, *_ = allocated(layered(), sqnr=3.0)
-    assert operators(after).count("Gather") == 3
+    *_, notes = allocated(layered(), sqnr=3.0)
+    assert notes[-1]["bits"] < 3
 
 
 def test_takes_one_budget() -> None:

@@ -7,18 +7,20 @@ import pytest
 
 from onnxslim.passes.quantize._allocation import Layer, narrowest, spent, until_quiet, within
 
+WIDTHS = (2.0, 4.0, 5.8, 8.0, 16.0)
+
 
 def layers(seed: int) -> list[Layer]:
     rng = np.random.default_rng(seed)
     made = []
     for count in rng.integers(50, 5000, 5).tolist():
         loud = 10 ** rng.uniform(-4, 0)
-        noise = {width: loud * 4.0**-width for width in (2, 4, 8, 16)} | {32: 0.0}
-        made.append(Layer(count, noise, {width: count * width // 8 for width in noise}))
+        noise = {width: loud * 4.0**-width for width in WIDTHS} | {32.0: 0.0}
+        made.append(Layer(count, noise, {width: int(count * width) // 8 for width in noise}))
     return made
 
 
-def total(chosen: list[int], of: list[Layer]) -> float:
+def total(chosen: list[float], of: list[Layer]) -> float:
     return sum(layer.noise[width] for layer, width in zip(of, chosen, strict=True))
 
 
@@ -29,7 +31,7 @@ def test_finds_the_least_noise(seed: int, bits: float) -> None:
     budget = bits * sum(layer.count for layer in some)
     possible = (
         total(list(choice), some)
-        for choice in itertools.product((2, 4, 8, 16, 32), repeat=5)
+        for choice in itertools.product((*WIDTHS, 32.0), repeat=5)
         if spent(some, list(choice), "bits") <= budget
     )
     assert total(within(some, "bits", budget), some) <= 1.01 * min(possible)
