@@ -141,23 +141,27 @@ def observe(
 
 
 def second_moments(
-    model: Model, data: Calibration, nodes: Sequence[Node], progress: Progress = silent
+    model: Model,
+    data: Calibration,
+    nodes: Sequence[Node],
+    progress: Progress = silent,
+    rows: int = ROWS,
 ) -> dict[Node, Array]:
     """Return the mean of x xᵀ, (groups, K, K) in float64, of what each layer multiplies.
 
     The layers are Conv, Gemm and MatMul of *model*'s main graph with constant weights; K is the
-    number of weights of one output: inputs of a group times the size of the kernel. Source:
-    Frantar et al. 2023, GPTQ, for what they are used for.
+    number of weights of one output: inputs of a group times the size of the kernel. Of a sample,
+    about *rows* x are taken. Source: Frantar et al. 2023, GPTQ, for what they are used for.
     """
     inputs = {node: node.inputs[_data_slot(node)].name for node in nodes}
     sums: dict[Node, Array] = {}
     counts = dict.fromkeys(nodes, 0)
     for values in _runs(model, data, list(dict.fromkeys(inputs.values())), progress):
         for node, name in inputs.items():
-            rows = layer_rows(node, np.asarray(values[name], np.float64), ROWS)
-            made = rows.transpose(0, 2, 1) @ rows
+            found = layer_rows(node, np.asarray(values[name], np.float64), rows)
+            made = found.transpose(0, 2, 1) @ found
             sums[node] = made + sums[node] if node in sums else made
-            counts[node] += rows.shape[1]
+            counts[node] += found.shape[1]
     return {node: total / max(1, counts[node]) for node, total in sums.items()}
 
 

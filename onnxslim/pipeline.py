@@ -367,7 +367,7 @@ class _Run:
     def _distance(self, model: Model) -> float:
         """Compare for a pass that judges by the outputs."""
         with self._compared(model) as (reference, content):
-            return reference.compare(content, Effect.LOSSY, both=False).relative
+            return reference.compare(content, Effect.LOSSY).relative
 
     def _noise(self, model: Model) -> float:
         """Measure for a pass that judges by the noise of the outputs."""

@@ -2,8 +2,8 @@
 
 The weights of one output are one row, (groups, outputs, K), as `observe.layer_rows` has its inputs.
 Without VNNI, x86 adds pairs of products of 8-bit numbers in 16 bits, which saturate: a pair of
-activations of 255 and weights above 64. Where samples say that this costs more than 7-bit weights
-do, those are taken.
+activations of 255 and weights above 64. Where samples say that this costs more than smaller
+weights do, those are taken, channel by channel.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxslim.ir import Array, Node
+from onnxslim.passes.quantize import _grid, _rounding
 from onnxslim.passes.quantize._calibrate import SMALLEST, Grid
 
-FULL, REDUCED = 127, 64
-"""Largest weights; the pairs of products of the smaller ones never saturate."""
+LARGEST = (127, 90, 64)
+"""Largest weights that are tried; the pairs of products of the last ones never saturate."""
+USUAL = 2 * (8 / 256) ** 2 / 12
+"""Noise-to-signal ratio of a layer of 8 bits: of its input and of its weights, were they normal
+and covered by 256 numbers up to four standard deviations."""
 _INT16 = np.iinfo(np.int16)
 
 
@@ -67,16 +71,94 @@ def quantize(rows: Array, largest: int, per_channel: bool) -> Weights:
     return Weights(np.clip(integers, -largest, largest), scales)
 
 
-def outputs(samples: Array, grid: Grid, weights: Weights, order: Array) -> Array:
-    """Return what the integer layer makes of *samples*, (groups, rows, outputs), bias aside.
+@dataclass(frozen=True)
+class Trial:
+    """A layer whose weights can be rounded in several ways, and samples of what it reads."""
+
+    real: Array
+    integers: Array
+    """The samples, on their grid."""
+    wanted: Array
+    """What the layer makes of the samples."""
+    grid: Grid
+    order: Array
+    corrected: bool
+    """Whether the bias will make up for a shift of the outputs."""
+
+    @classmethod
+    def of(cls, node: Node, real: Array, samples: Array, grid: Grid, corrected: bool) -> Trial:
+        """Collect what there is to know of *node*, whose weights are *real*."""
+        wanted = samples @ real.astype(np.float32).transpose(0, 2, 1)
+        order = pair_order(node, node.inputs[1].shape)
+        return cls(real, grid.quantized(samples), wanted, grid, order, corrected)
+
+    def nearest(self, per_channel: bool) -> Weights:
+        """Round to nearest: of every channel, as many bits as saturation leaves useful."""
+        made = [quantize(self.real, largest, per_channel) for largest in LARGEST]
+        errors = np.stack([self.errors(weights) for weights in made])
+        if not per_channel:
+            errors[:] = errors.sum((1, 2), keepdims=True)
+        best = errors.argmin(0)
+        return Weights(
+            np.choose(best[..., None], [weights.rows for weights in made]),
+            np.choose(best, [weights.scales for weights in made]),
+        )
+
+    def simplest(self) -> Weights:
+        """Round with one scale for all channels, unless that makes more noise than is usual."""
+        one = self.nearest(False)
+        moved = self.moved(one)
+        if self.corrected:
+            moved -= _mean(moved)
+        is_usual = np.square(moved).sum() <= USUAL * np.square(self.wanted).sum()
+        return one if is_usual else self.nearest(True)
+
+    def second_order(self, nearest: Weights, gram: Array) -> Weights:
+        """Round so that errors cancel in the outputs, where that is better; see `_rounding`."""
+        made = np.empty_like(nearest.rows)
+        for group, scales in enumerate(nearest.scales.astype(np.float64)):
+            grid = _grid.Grid(8, made[group].shape, scales[:, None])
+            made[group] = _rounding.second_order(
+                self.real[group], (1,), grid, gram[group : group + 1]
+            )
+        largest = np.abs(nearest.rows).max(-1, keepdims=True, initial=0)
+        weights = Weights(np.clip(made, -largest, largest), nearest.scales)
+        better = self.errors(weights) < self.errors(nearest)
+        return Weights(np.where(better[..., None], weights.rows, nearest.rows), nearest.scales)
+
+    def shift(self, weights: Weights) -> Array:
+        """Return how far rounding moves the mean of every output, (groups, 1, outputs)."""
+        return _mean(self.moved(weights))
+
+    def errors(self, weights: Weights) -> Array:
+        """Return by channel how far outputs move, (groups, outputs).
+
+        Fourth powers are added, because saturation is rare but large.
+        """
+        moved = self.moved(weights)
+        if self.corrected:
+            moved -= _mean(moved)
+        return np.asarray(np.square(np.square(moved)).sum(1))
+
+    def moved(self, weights: Weights) -> Array:
+        """Return how far outputs move, (groups, samples, outputs), bias aside."""
+        return outputs(self.integers, self.grid, weights, self.order) - self.wanted
+
+
+def _mean(moved: Array) -> Array:
+    return np.asarray(moved.sum(1, keepdims=True) / max(1, moved.shape[1]))
+
+
+def outputs(integers: Array, grid: Grid, weights: Weights, order: Array) -> Array:
+    """Return what a layer makes of *integers* on a grid, (groups, samples, outputs), bias aside.
 
     Pairs of products, taken in *order* of the weights of a row, saturate.
     """
-    integers = grid.quantized(samples)
-    sums = (integers - grid.zero) @ weights.rows.transpose(0, 2, 1)
+    rows = weights.rows.astype(np.float32)
+    sums = (integers - grid.zero) @ rows.transpose(0, 2, 1)
     for group in range(len(sums)):
-        _saturate(sums[group], integers[group][:, order], weights.rows[group][:, order])
-    return sums * (float(grid.scale) * weights.scales.astype(np.float64))[:, None, :]
+        _saturate(sums[group], integers[group][:, order], rows[group][:, order])
+    return sums * (float(grid.scale) * weights.scales)[:, None, :]
 
 
 def pair_order(node: Node, shape: tuple[int, ...]) -> Array:

@@ -17,6 +17,7 @@ from onnxslim.ir import Constant, Graph, Node, Tensor
 
 MOVES: Mapping[str, int] = {
     "Flatten": 10,
+    "Gather": 10,
     "MaxPool": 12,
     "Reshape": 10,
     "Resize": 11,

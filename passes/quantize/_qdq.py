@@ -123,12 +123,28 @@ class _Writer:
         ir.release([before], self.pinned)
         if made.bias is not None:
             products = float(grid.scale) * scales.astype(np.float64)
-            self.bias(node, self.new_bias(made.bias, products, node in self.floating))
+            self.bias(node, made.bias, products)
 
     def scales(self, scales: Array) -> Constant:
         """Return scales of channels, one number where they are equal."""
         scales = scales.astype(np.float32)
         return self.constant(scales[0] if (scales == scales[0]).all() else scales)
+
+    def bias(self, node: Node, values: Array, scales: Array) -> None:
+        """Replace the bias of a layer, or give it one."""
+        reader, slot = self.biases[node] or (node, 2)
+        old = reader.input(slot)
+        if old is None:
+            new = self.new_bias(values, scales, node in self.floating)
+            ir.set_inputs(node, [*node.inputs[:2], new])
+            return
+        assert isinstance(old, Constant)
+        if reader is not node and len(old.shape) > 1:  # the sum may have as many dimensions
+            new = self.constant(values.reshape(old.shape).astype(np.float32))
+        else:
+            new = self.new_bias(values, scales, node in self.floating)
+        ir.set_input(reader, slot, new)
+        ir.release([old], self.pinned)
 
     def new_bias(self, values: Array, scales: Array, as_integers: bool) -> Tensor:
         """Return a bias, *as_integers* on the grid of the products where 32 bits hold them."""
@@ -139,25 +155,22 @@ class _Writer:
         attrs = {"axis": 0} if given[1].shape else {}
         return self.new.named(self.new.DequantizeLinear(*given, **attrs), "b")
 
-    def bias(self, node: Node, new: Tensor) -> None:
-        """Replace the bias of a layer, or give it one."""
-        reader, slot = self.biases[node] or (node, 2)
-        old = reader.input(slot)
-        if old is None:
-            ir.set_inputs(node, [*node.inputs[:2], new])
-        else:
-            ir.set_input(reader, slot, new)
-            ir.release([old], self.pinned)
+
+def takes_bias(node: Node) -> bool:
+    """Say whether a layer has a bias that can be changed, or a place for one."""
+    return bias_of(node) is not None or (node.operator != "MatMul" and node.input(2) is None)
 
 
 def bias_of(node: Node) -> tuple[Node, int] | None:
     """Return who adds a constant bias to what a layer makes, and the slot; None without one."""
     if node.operator != "MatMul":
-        return (node, 2) if node.input(2) is not None else None
-    readers = node.outputs[0].outputs
-    if len(readers) != 1 or readers[0].operator != "Add" or readers[0].graph is not node.graph:
-        return None
-    slot = 1 if readers[0].inputs[0] is node.outputs[0] else 0
-    bias, weight = readers[0].inputs[slot], node.inputs[1]
-    fits = isinstance(bias, Constant) and bias.shape == weight.shape[-1:]
-    return (readers[0], slot) if fits else None
+        reader, slot, count = node, 2, node.inputs[1].shape[channel_axis(node)]
+    else:
+        readers = node.outputs[0].outputs
+        if len(readers) != 1 or readers[0].operator != "Add" or readers[0].graph is not node.graph:
+            return None
+        reader, count = readers[0], node.inputs[1].shape[-1]
+        slot = 1 if reader.inputs[0] is node.outputs[0] else 0
+    bias = reader.input(slot)
+    fits = isinstance(bias, Constant) and bias.shape[-1:] == (count,) and bias.size == count
+    return (reader, slot) if fits else None
