@@ -54,7 +54,7 @@ class FactorizeProdsum(FactorizePass):
         for form in self._best(layer, metric):
             values = form.fit(layer.matrix, metric.damped)
             error = metric.error(layer.matrix, form.expand(values))
-            yield _structured.candidate(form, values, error)
+            yield from _structured.candidates(layer, form, values, error)
 
     def _best(self, layer: Layer, metric: Metric) -> Sequence[Form]:
         forms = list(self._forms(layer))
