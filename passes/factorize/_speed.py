@@ -44,3 +44,8 @@ def convolution(
     if inputs % 4 and inputs > 3:
         work *= _UNALIGNED
     return NODE + work + places * outputs * _ELEMENT
+
+
+def aligned(size: int, step: int) -> int:
+    """Return the largest multiple of *step* up to *size*, which itself is returned up to *step*."""
+    return size if size < step else size - size % step
