@@ -14,6 +14,7 @@ from onnxslim.errors import Declined
 from onnxslim.ir import Array, Model, Node, Variable
 from onnxslim.passes.factorize._build import Place
 from onnxslim.passes.factorize._candidates import Aim, Candidate
+from onnxslim.passes.factorize._choose import Choice
 from onnxslim.passes.factorize._layers import Layer, find
 from onnxslim.passes.factorize._metric import Metric, measured
 from onnxslim.rewrite import Builder
@@ -48,9 +49,9 @@ class FactorizePass(Pass):
         Raise Declined where there is nothing to offer.
         """
 
-    def choose(self, offers: Sequence[Offer]) -> Sequence[Candidate | None]:
-        """Choose for every layer: by default what moves its outputs least."""
-        return [min(o.candidates, key=lambda c: c.error, default=None) for o in offers]
+    def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
+        """Choose for every layer: by default what moves its outputs least, and runs if it can."""
+        return [min(o.candidates, key=lambda c: (c.error, c.run is None)) for o in offers]
 
     def apply(self, model: Model, context: Context) -> int:
         """Factorize the layers for which it pays."""
@@ -62,9 +63,11 @@ class FactorizePass(Pass):
             if offer is not None:
                 offers.append(offer)
         writer = _Writer(model, context)
-        for offer, chosen in zip(offers, self.choose(offers), strict=True):
+        for offer, chosen in zip(offers, self.choose(offers, model, context), strict=True):
             if chosen is not None:
                 writer.put(offer, chosen)
+            else:
+                context.decline(offer.layer.nodes[0], "nothing fits the budget")
         return writer.finish()
 
     def _offer(self, layer: Layer, metric: Metric, context: Context) -> Offer | None:
@@ -101,11 +104,8 @@ class _Writer:
             self.context.decline(layer.nodes[0], "its factors do not fit into its type")
             return
         try:
-            bytes_ = (
-                self._run(layer, chosen, arrays)
-                if chosen.run
-                else (self._expand(layer, chosen, arrays))
-            )
+            replace = self._run if chosen.run else self._expand
+            size = replace(layer, chosen, arrays)
         except Declined as reason:
             self.context.decline(layer.nodes[0], str(reason))
             return
@@ -119,7 +119,7 @@ class _Writer:
                 "form": "runs as factors" if chosen.run else "multiplied out at load",
                 "weights": layer.parameters,
                 "parameters": chosen.parameters,
-                "bytes": bytes_,
+                "bytes": size,
                 "was": layer.stored,
                 "error": metric.error(layer.matrix, chosen.approximation(exact)),
                 "metric": metric.source,

@@ -54,6 +54,11 @@ def convolution(
     return NODE + work + places * outputs * _ELEMENT
 
 
+def aligned(size: int, step: int) -> int:
+    """Return the largest multiple of *step* up to *size*, which itself is returned up to *step*."""
+    return size if size < step else size - size % step
+
+
 def block_circulant(rows: int, inputs: int, outputs: int, block: int) -> float:
     """Return the microseconds of a product with circulant blocks, by their spectra."""
     numbers = 2 * (block // 2 + 1)
