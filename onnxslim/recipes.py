@@ -22,7 +22,8 @@ _LOSSLESS = (
     "fold-scales,fold-part-scales,drop-expands,merge-slices,split-slices,split-gathers,"
     "merge-concats,bypass-concats,merge-gathers,merge-moves,merge-reduces,"
     "cancel-transposes,cancel-reshapes,merge-reshapes,merge-transposes,"
-    "merge-gather-moves,merge-quantize,drop-saturated-clips,drop-softmax-before-argmax"
+    "merge-gather-moves,merge-quantize,drop-saturated-clips,drop-softmax-before-argmax,"
+    "factorize-structured"
 )
 
 RECIPES = MappingProxyType(

@@ -427,6 +427,16 @@ def narrow_product(d: Drawing) -> None:
 
 
 @motif()
+def structured_product(d: Drawing) -> None:
+    """A product with a matrix that is constant along its diagonals."""
+    x = d.pick(ok=is_matrix)
+    width, wide = _width(x), 24
+    places = np.arange(wide) - np.arange(width)[:, None] + width - 1
+    weight = d.rng.standard_normal(width + wide - 1)[places]
+    d.keep(d.node("MatMul", [x, d.constant(weight)], (x.shape[0], wide)))
+
+
+@motif()
 def chain(d: Drawing) -> None:
     """Elementwise operators."""
     x = d.pick()
