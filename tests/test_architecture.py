@@ -54,7 +54,7 @@ def python_files(*folders: str) -> list[str]:
 
 
 def pass_files() -> list[str]:
-    return [path for path in python_files("passes") if not Path(path).name.startswith("_")]
+    return [path for path in python_files("passes") if "/_" not in path]
 
 
 def is_open_to(path: Path, name: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from onnxslim.errors import Declined
 from onnxslim.ir import Node, Tensor, Variable
@@ -161,7 +162,15 @@ def expanded_product(new: Builder, layer: Layer, parts: Sequence[Tensor]) -> Var
 
     Where the weight is stored with its outputs first, they are given as Vᵀ and Uᵀ.
     """
-    return reshaped(new, layer, new.MatMul(*parts))
+    return reshaped(new, layer, folded_product(new, layer.values.dtype, *parts))
+
+
+def folded_product(new: Builder, dtype: Any, left: Any, right: Any) -> Variable:
+    """Return the product of constants; onnxruntime folds none of halves, but those of floats."""
+    if np.dtype(dtype) != np.float16:
+        return new.MatMul(left, right)
+    product = new.MatMul(*(new.Cast(t, to=TensorProto.FLOAT) for t in (left, right)))
+    return new.Cast(product, to=TensorProto.FLOAT16)
 
 
 def stored(new: Builder, layer: Layer, matrix: Variable) -> Variable:

@@ -7,6 +7,9 @@ cache wait for memory.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 NODE = 1.3
 """Microseconds that a node more takes."""
 _SLOW, _FAST, _BUSY = 1e4, 3.8e4, 64
@@ -19,6 +22,9 @@ _ELEMENT = 0.8e-3
 """Microseconds to write an element of an image."""
 _UNALIGNED = 2.0
 """How many times longer a convolution takes whose input channels are no multiple of 4."""
+
+_CALL = 0.6
+"""Microseconds for every matrix that a constant on the left multiplies."""
 
 
 def _padded(size: int, step: int) -> int:
@@ -49,3 +55,19 @@ def convolution(
 def aligned(size: int, step: int) -> int:
     """Return the largest multiple of *step* up to *size*, which itself is returned up to *step*."""
     return size if size < step else size - size % step
+
+
+def kronecker(rows: int, factors: Sequence[tuple[int, int]], terms: int) -> float:
+    """Return the microseconds of a product with a sum of Kronecker products.
+
+    *factors* are the sizes (inputs, outputs) of each; all but the last multiply from the left.
+    """
+    nodes = NODE * (2 * len(factors) + (terms > 1))
+    done, left, work = 1, math.prod(inputs for inputs, _ in factors), 0
+    *first, (inputs, outputs) = factors
+    for k, m in first:
+        left //= k
+        work += done * m * k * _padded(left, 16)
+        done *= m
+    work += done * inputs * _padded(outputs, 16)
+    return nodes + rows * (_CALL * len(first) + terms * work / _FAST)
