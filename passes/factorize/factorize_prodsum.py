@@ -57,7 +57,7 @@ class FactorizeProdsum(FactorizePass):
         for form in self._best(layer, metric):
             values = form.fit(layer.matrix, metric.damped)
             error = metric.error(layer.matrix, form.expand(values))
-            yield _structured.candidate(form, values, error)
+            yield from _structured.candidates(layer, form, values, error)
 
     def _best(self, layer: Layer, metric: Metric) -> Sequence[Form]:
         forms = list(self._forms(layer))
@@ -83,7 +83,7 @@ class FactorizeProdsum(FactorizePass):
     def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
         """Choose what moves the outputs least; of exact ones, the smallest."""
         return [
-            min(offer.candidates, key=lambda c: _rank(c.error, c.parameters), default=None)
+            min(offer.candidates, key=lambda c: (*_rank(c.error, c.parameters), c.run is None))
             for offer in offers
         ]
 
