@@ -15,7 +15,7 @@ _LOSSLESS = (
     "fuse-affine-dequantized,fuse-conv-sum,fuse-conv-conv,hoist-average-pool,"
     "fuse-matmul-sum,fuse-matmul-add,fuse-matmul-matmul,merge-concatenated-layers,"
     "drop-matmul-reshapes,drop-shift-before-norm,fold-gemm-factors,compose-depth-to-space,"
-    "lower-einsum,compose-layer-norm,compose-rms-norm,fuse-norm-matmul,"
+    "split-low-rank,lower-einsum,compose-layer-norm,compose-rms-norm,fuse-norm-matmul,"
     "compose-instance-norm,compose-gelu,compose-activations,compose-softmax,"
     "compose-prelu,merge-casts,simplify-logic,drop-idempotent,merge-bounds,"
     "merge-variadic,simplify-arithmetic,lift-scalars,merge-scalars,merge-affine,"

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils.extmath import randomized_svd
 
 from onnxslim.ir import Array
 
@@ -162,6 +161,8 @@ def _svd(matrix: Array, rank: int) -> tuple[Array, Array, Array]:
     if small <= _SMALL or 3 * (rank + _EXTRA) > small:
         left, values, right = np.linalg.svd(matrix, full_matrices=False)
     else:
+        from sklearn.utils.extmath import randomized_svd  # takes a second to import
+
         left, values, right = randomized_svd(matrix, rank, n_oversamples=_EXTRA, random_state=0)
     return left[:, :rank], values[:rank], right[:rank]
 

@@ -101,18 +101,18 @@ class Layer:
             return array.astype(self.values.dtype)
 
 
-def find(model: Model, context: Context) -> list[Layer]:
+def find(model: Model, context: Context, unpacked: bool = True) -> list[Layer]:
     """Return the layers of the main graph and its subgraphs; why others are not goes to the report.
 
     Layers of two activations are none, and those are left out that read, or are read by, a product
-    that they are a factor of.
+    that they are a factor of. Without *unpacked*, weights must be stored as they are.
     """
     readers: dict[Tensor, list[tuple[Node, int]]] = {}
     bodies = {graph for function in model.functions for graph in ir.walk(function)}
     for graph, nodes in context.find(model, OPERATORS):
         for node in nodes:
             slot = weight_slot(node)
-            if slot is None:
+            if slot is None or not (unpacked or isinstance(node.inputs[slot], Constant)):
                 continue
             if graph in bodies:
                 context.decline(node, "it stands in a local function")
@@ -270,7 +270,7 @@ def _refusal_of(values: Array | None, node: Node) -> str | None:
         return f"its weights are {values.dtype}"
     if not values.size or (node.operator != "Conv" and values.ndim != 2):
         return "its weights are no matrix"
-    return None if np.isfinite(values).all() else "its weights are not all finite"
+    return None
 
 
 def _freed(weight: Tensor, readers: set[Node], pinned: frozenset[int]) -> int:

@@ -34,6 +34,23 @@ _EXTRA = 16
 
 
 @dataclass(frozen=True)
+class Factors:
+    """U and V, exactly W."""
+
+    left: Array
+    right: Array
+
+    @property
+    def errors(self) -> Array:
+        """By rank, how far the outputs move: not at all at this one."""
+        return np.zeros(len(self.right) + 1)
+
+    def factors(self, rank: int) -> tuple[Array, Array]:
+        """Return U and V."""
+        return self.left, self.right
+
+
+@dataclass(frozen=True)
 class Spectrum:
     """The right singular vectors of Sᵀ W, and what each of them keeps of the outputs."""
 
@@ -128,7 +145,18 @@ def _multiplied_out(layer: Layer, found: Spectrum, rank: int) -> Candidate:
     )
 
 
-def _running(layer: Layer, found: Spectrum, rank: int) -> Candidate:
+def fastest(layer: Layer) -> int:
+    """Return the largest rank with fewer weights and less time than the layer."""
+    most = (layer.parameters - 1) // sum(layer.shape)
+    return fast(layer, most, 8 if layer.is_convolution else 16, _time)
+
+
+def of_factors(layer: Layer, left: Array, right: Array) -> Candidate:
+    """Return what runs as factors that are known to be exact."""
+    return _running(layer, Factors(left, right), len(right))
+
+
+def _running(layer: Layer, found: Spectrum | Factors, rank: int) -> Candidate:
     inputs, outputs = layer.shape
     shared = (f"rank {rank}", rank * (inputs + outputs), float(found.errors[rank]))
     macs = layer.rows * rank * (inputs + outputs)
@@ -163,7 +191,7 @@ def _multiply(place: Place, parts: Sequence[Tensor]) -> Variable:
     return two_products(place, parts if place.layer.slot else parts[::-1])
 
 
-def _filters(layer: Layer, found: Spectrum, rank: int) -> Sequence[Array]:
+def _filters(layer: Layer, found: Spectrum | Factors, rank: int) -> Sequence[Array]:
     first, second = found.factors(rank)
     shape = rank, *layer.values.shape[1:]
     return first.T.reshape(shape), second.T.reshape(-1, rank, *[1] * len(layer.kernel))

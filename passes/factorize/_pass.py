@@ -68,7 +68,7 @@ class FactorizePass(Pass):
             offer = self._offer(layer, metric, context)
             if offer is not None:
                 offers.append(offer)
-        writer = _Writer(model, context)
+        writer = Writer(model, context)
         for offer, chosen in zip(offers, self.choose(offers, model, context), strict=True):
             if chosen is not None:
                 writer.put(offer, chosen)
@@ -77,6 +77,9 @@ class FactorizePass(Pass):
         return writer.finish()
 
     def _offer(self, layer: Layer, metric: Metric, context: Context) -> Offer | None:
+        if not np.isfinite(layer.values).all():
+            context.decline(layer.nodes[0], "its weights are not all finite")
+            return None
         try:
             found = [c for c in self.candidates(layer, metric) if c.suits(layer, self.aim)]
         except Declined as reason:
@@ -89,7 +92,7 @@ class FactorizePass(Pass):
         return Offer(layer, metric, tuple(found))
 
 
-class _Writer:
+class Writer:
     """Puts factors in the places of weights, where that takes fewer bytes."""
 
     def __init__(self, model: Model, context: Context) -> None:
