@@ -15,14 +15,15 @@ _LOSSLESS = (
     "fuse-affine-dequantized,fuse-conv-sum,fuse-conv-conv,hoist-average-pool,"
     "fuse-matmul-sum,fuse-matmul-add,fuse-matmul-matmul,merge-concatenated-layers,"
     "drop-matmul-reshapes,drop-shift-before-norm,fold-gemm-factors,compose-depth-to-space,"
-    "lower-einsum,compose-layer-norm,compose-rms-norm,fuse-norm-matmul,"
+    "split-low-rank,lower-einsum,compose-layer-norm,compose-rms-norm,fuse-norm-matmul,"
     "compose-instance-norm,compose-gelu,compose-activations,compose-softmax,"
     "compose-prelu,merge-casts,simplify-logic,drop-idempotent,merge-bounds,"
     "merge-variadic,simplify-arithmetic,lift-scalars,merge-scalars,merge-affine,"
     "fold-scales,fold-part-scales,drop-expands,merge-slices,split-slices,split-gathers,"
     "merge-concats,bypass-concats,merge-gathers,merge-moves,merge-reduces,"
     "cancel-transposes,cancel-reshapes,merge-reshapes,merge-transposes,"
-    "merge-gather-moves,merge-quantize,drop-saturated-clips,drop-softmax-before-argmax"
+    "merge-gather-moves,merge-quantize,drop-saturated-clips,drop-softmax-before-argmax,"
+    "factorize-structured"
 )
 
 RECIPES = MappingProxyType(

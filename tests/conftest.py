@@ -1,5 +1,8 @@
 import importlib.util
+import os
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: every core runs a worker
 
 import pytest
 

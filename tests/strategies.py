@@ -417,6 +417,26 @@ def wide_product(d: Drawing) -> None:
 
 
 @motif()
+def narrow_product(d: Drawing) -> None:
+    """A product with a matrix of rank 1, large enough for two vectors to run faster."""
+    x = d.pick(ok=is_matrix)
+    width = _width(x)
+    wide = 24576 // width
+    weight = d.rng.standard_normal((width, 1)) * d.rng.standard_normal(wide)
+    d.keep(d.node("MatMul", [x, d.constant(weight)], (x.shape[0], wide)))
+
+
+@motif()
+def structured_product(d: Drawing) -> None:
+    """A product with a matrix that is constant along its diagonals."""
+    x = d.pick(ok=is_matrix)
+    width, wide = _width(x), 24
+    places = np.arange(wide) - np.arange(width)[:, None] + width - 1
+    weight = d.rng.standard_normal(width + wide - 1)[places]
+    d.keep(d.node("MatMul", [x, d.constant(weight)], (x.shape[0], wide)))
+
+
+@motif()
 def chain(d: Drawing) -> None:
     """Elementwise operators."""
     x = d.pick()

@@ -61,7 +61,8 @@ def is_open_to(path: Path, name: str) -> bool:
     """Whether the file of a pass may import *name*."""
     if name.split(".")[0] != "onnxslim":
         return True
-    beside = ".".join(["onnxslim", *path.parent.relative_to(ROOT).parts, "_"])
+    folder = path.parent.parent if path.parent.name.startswith("_") else path.parent
+    beside = ".".join(["onnxslim", *folder.relative_to(ROOT).parts, "_"])
     return ".".join(name.split(".")[:2]) in MODULES_OPEN_TO_PASSES or name.startswith(beside)
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils.extmath import randomized_svd
 
 from onnxslim.ir import Array
 
@@ -100,8 +98,8 @@ def shapes(size: tuple[int, int]) -> list[Shape]:
     rows, columns = size
     found = [
         Shape((k, rows // k), (m, columns // m))
-        for k in _divisors(rows)
-        for m in _divisors(columns)
+        for k in divisors(rows)
+        for m in divisors(columns)
         if 1 < k * m < rows * columns
     ]
     return sorted(found, key=lambda shape: shape.parameters)
@@ -115,8 +113,10 @@ def power_shape(size: tuple[int, int], factors: int) -> Shape | None:
     return Shape((roots[0],) * factors, (roots[1],) * factors)
 
 
-def _divisors(number: int) -> Iterator[int]:
-    return (d for d in range(1, number + 1) if number % d == 0)
+def divisors(number: int) -> list[int]:
+    """Return them in order."""
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
 
 
 # The nearest in Frobenius norm --------------------------------------------------------------------
@@ -161,6 +161,8 @@ def _svd(matrix: Array, rank: int) -> tuple[Array, Array, Array]:
     if small <= _SMALL or 3 * (rank + _EXTRA) > small:
         left, values, right = np.linalg.svd(matrix, full_matrices=False)
     else:
+        from sklearn.utils.extmath import randomized_svd  # takes a second to import
+
         left, values, right = randomized_svd(matrix, rank, n_oversamples=_EXTRA, random_state=0)
     return left[:, :rank], values[:rank], right[:rank]
 

@@ -28,9 +28,6 @@ from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.rewrite import Builder
 
-_MANY = 64
-"""Times more rows than are known: where the batch is not, a form must be fast for either."""
-
 
 def candidates(layer: Layer, metric: Metric, found: Kronecker) -> Iterator[Candidate]:
     """Yield what runs as factors, and what is multiplied out at load."""
@@ -60,11 +57,9 @@ def _size(found: Kronecker) -> str:
 def _time(layer: Layer, found: Kronecker) -> float:
     """Return the estimated time, by the batch that suits the factors less."""
     factors = list(zip(found.shape.rows, found.shape.columns, strict=True))
-
-    def share(rows: int) -> float:
-        return _speed.kronecker(rows, factors, found.terms) / _speed.product(rows, *layer.shape)
-
-    return layer.time * max(share(layer.rows), share(_MANY * layer.rows))
+    return layer.time * _speed.slower_share(
+        layer.rows, lambda rows: _speed.kronecker(rows, factors, found.terms), layer.shape
+    )
 
 
 # Running as factors -------------------------------------------------------------------------------

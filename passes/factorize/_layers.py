@@ -17,6 +17,7 @@ from onnxslim.base import Context
 from onnxslim.cost import macs
 from onnxslim.ir import Array, Constant, Model, Node, Tensor
 from onnxslim.passes.factorize._speed import convolution, product
+from onnxslim.shapes import Dim, Facts
 
 OPERATORS = ("MatMul", "Gemm", "Conv")
 _LARGEST_CONE = 8
@@ -36,6 +37,8 @@ class Layer:
     """Which input of the nodes it is: 0 where y = W x."""
     rows: int
     """How many times the matrix is applied in one run; unknown dimensions count as 1."""
+    seen: int
+    """How many places of an image a convolution reads; the same where it does not skip any."""
     stored: int
     """Bytes that the file is rid of without the weight."""
 
@@ -98,18 +101,18 @@ class Layer:
             return array.astype(self.values.dtype)
 
 
-def find(model: Model, context: Context) -> list[Layer]:
+def find(model: Model, context: Context, unpacked: bool = True) -> list[Layer]:
     """Return the layers of the main graph and its subgraphs; why others are not goes to the report.
 
     Layers of two activations are none, and those are left out that read, or are read by, a product
-    that they are a factor of.
+    that they are a factor of. Without *unpacked*, weights must be stored as they are.
     """
     readers: dict[Tensor, list[tuple[Node, int]]] = {}
     bodies = {graph for function in model.functions for graph in ir.walk(function)}
     for graph, nodes in context.find(model, OPERATORS):
         for node in nodes:
             slot = weight_slot(node)
-            if slot is None:
+            if slot is None or not (unpacked or isinstance(node.inputs[slot], Constant)):
                 continue
             if graph in bodies:
                 context.decline(node, "it stands in a local function")
@@ -139,7 +142,16 @@ def _layer(
     facts = context.facts(model)
     work = sum(macs(node, facts) for node in nodes)
     rows = max(1, work // values.size)
-    return Layer(nodes, weight, values, slot, rows, _freed(weight, set(nodes), pinned))
+    seen = sum(_places(facts.shape(node.inputs[0]), facts) for node in nodes)
+    freed = _freed(weight, set(nodes), pinned)
+    return Layer(nodes, weight, values, slot, rows, max(rows, seen), freed)
+
+
+def _places(shape: tuple[Dim, ...] | None, facts: Facts) -> int:
+    """Return the number of elements of every channel of an image."""
+    if shape is None or len(shape) < 3:
+        return 0
+    return math.prod(max(1, facts.extent(dim)) for dim in (shape[0], *shape[2:]))
 
 
 def weight_slot(node: Node) -> int | None:
@@ -258,7 +270,7 @@ def _refusal_of(values: Array | None, node: Node) -> str | None:
         return f"its weights are {values.dtype}"
     if not values.size or (node.operator != "Conv" and values.ndim != 2):
         return "its weights are no matrix"
-    return None if np.isfinite(values).all() else "its weights are not all finite"
+    return None
 
 
 def _freed(weight: Tensor, readers: set[Node], pinned: frozenset[int]) -> int:

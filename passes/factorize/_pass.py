@@ -14,6 +14,7 @@ from onnxslim.errors import Declined
 from onnxslim.ir import Array, Model, Node, Variable
 from onnxslim.passes.factorize._build import Place
 from onnxslim.passes.factorize._candidates import Aim, Candidate
+from onnxslim.passes.factorize._choose import Choice
 from onnxslim.passes.factorize._layers import Layer, find
 from onnxslim.passes.factorize._metric import Metric, measured
 from onnxslim.rewrite import Builder
@@ -48,26 +49,37 @@ class FactorizePass(Pass):
         Raise Declined where there is nothing to offer.
         """
 
-    def choose(self, offers: Sequence[Offer]) -> Sequence[Candidate | None]:
-        """Choose for every layer: by default what moves its outputs least."""
-        return [min(o.candidates, key=lambda c: c.error, default=None) for o in offers]
+    def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
+        """Choose for every layer: by default what moves its outputs least, and runs if it can."""
+        return [min(o.candidates, key=lambda c: (c.error, c.run is None)) for o in offers]
+
+    def metrics(
+        self, model: Model, context: Context, layers: Sequence[Layer]
+    ) -> Iterable[tuple[Layer, Metric]]:
+        """Return what every layer's outputs are measured by."""
+        return measured(model, context, layers)
 
     def apply(self, model: Model, context: Context) -> int:
         """Factorize the layers for which it pays."""
         layers = find(model, context)
         offers = []
-        for number, (layer, metric) in enumerate(measured(model, context, layers)):
+        for number, (layer, metric) in enumerate(self.metrics(model, context, layers)):
             context.progress(f"{self.name}: {layer.label}", number, len(layers))
             offer = self._offer(layer, metric, context)
             if offer is not None:
                 offers.append(offer)
-        writer = _Writer(model, context)
-        for offer, chosen in zip(offers, self.choose(offers), strict=True):
+        writer = Writer(model, context)
+        for offer, chosen in zip(offers, self.choose(offers, model, context), strict=True):
             if chosen is not None:
                 writer.put(offer, chosen)
+            else:
+                context.decline(offer.layer.nodes[0], "nothing fits the budget")
         return writer.finish()
 
     def _offer(self, layer: Layer, metric: Metric, context: Context) -> Offer | None:
+        if not np.isfinite(layer.values).all():
+            context.decline(layer.nodes[0], "its weights are not all finite")
+            return None
         try:
             found = [c for c in self.candidates(layer, metric) if c.suits(layer, self.aim)]
         except Declined as reason:
@@ -80,7 +92,7 @@ class FactorizePass(Pass):
         return Offer(layer, metric, tuple(found))
 
 
-class _Writer:
+class Writer:
     """Puts factors in the places of weights, where that takes fewer bytes."""
 
     def __init__(self, model: Model, context: Context) -> None:
@@ -101,11 +113,8 @@ class _Writer:
             self.context.decline(layer.nodes[0], "its factors do not fit into its type")
             return
         try:
-            bytes_ = (
-                self._run(layer, chosen, arrays)
-                if chosen.run
-                else (self._expand(layer, chosen, arrays))
-            )
+            replace = self._run if chosen.run else self._expand
+            size = replace(layer, chosen, arrays)
         except Declined as reason:
             self.context.decline(layer.nodes[0], str(reason))
             return
@@ -119,7 +128,7 @@ class _Writer:
                 "form": "runs as factors" if chosen.run else "multiplied out at load",
                 "weights": layer.parameters,
                 "parameters": chosen.parameters,
-                "bytes": bytes_,
+                "bytes": size,
                 "was": layer.stored,
                 "error": metric.error(layer.matrix, chosen.approximation(exact)),
                 "metric": metric.source,

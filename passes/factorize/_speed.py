@@ -8,7 +8,7 @@ cache wait for memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 NODE = 1.3
 """Microseconds that a node more takes."""
@@ -23,6 +23,8 @@ _ELEMENT = 0.8e-3
 _UNALIGNED = 2.0
 """How many times longer a convolution takes whose input channels are no multiple of 4."""
 
+_MANY = 64
+"""Times more rows than are known: where the batch is not, a form must be fast for either."""
 _CALL = 0.6
 """Microseconds for every matrix that a constant on the left multiplies."""
 
@@ -50,6 +52,25 @@ def convolution(
     if inputs % 4 and inputs > 3:
         work *= _UNALIGNED
     return NODE + work + places * outputs * _ELEMENT
+
+
+def aligned(size: int, step: int) -> int:
+    """Return the largest multiple of *step* up to *size*, which itself is returned up to *step*."""
+    return size if size < step else size - size % step
+
+
+def block_circulant(rows: int, inputs: int, outputs: int, block: int) -> float:
+    """Return the microseconds of a product with circulant blocks, by their spectra."""
+    numbers = 2 * (block // 2 + 1)
+    busy = min(1.0, (rows - 1) / (_BUSY - 1))
+    work = (inputs + outputs) * numbers + 2 * numbers * (inputs // block) * (outputs // block)
+    moved = (inputs + outputs) * numbers / block * _ELEMENT
+    return 11 * NODE + rows * (work / (_SLOW + (_FAST - _SLOW) * busy) + moved)
+
+
+def slower_share(layer_rows: int, time: Callable[[int], float], size: tuple[int, int]) -> float:
+    """Return the share of a product's time, by what of the known rows and many more suits less."""
+    return max(time(rows) / product(rows, *size) for rows in (layer_rows, _MANY * layer_rows))
 
 
 def kronecker(rows: int, factors: Sequence[tuple[int, int]], terms: int) -> float:

@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from onnxslim.base import Context
 from onnxslim.errors import Declined
+from onnxslim.ir import Model
 from onnxslim.passes.factorize import _structured
 from onnxslim.passes.factorize._candidates import Candidate
+from onnxslim.passes.factorize._choose import Choice
 from onnxslim.passes.factorize._families import FAMILIES
 from onnxslim.passes.factorize._families._form import Form
 from onnxslim.passes.factorize._families._product import Product
@@ -54,7 +57,7 @@ class FactorizeProdsum(FactorizePass):
         for form in self._best(layer, metric):
             values = form.fit(layer.matrix, metric.damped)
             error = metric.error(layer.matrix, form.expand(values))
-            yield _structured.candidate(form, values, error)
+            yield from _structured.candidates(layer, form, values, error)
 
     def _best(self, layer: Layer, metric: Metric) -> Sequence[Form]:
         forms = list(self._forms(layer))
@@ -77,10 +80,10 @@ class FactorizeProdsum(FactorizePass):
             for family in families:
                 yield from itertools.islice(family.within(*size), _EACH)
 
-    def choose(self, offers: Sequence[Offer]) -> Sequence[Candidate | None]:
+    def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
         """Choose what moves the outputs least; of exact ones, the smallest."""
         return [
-            min(offer.candidates, key=lambda c: _rank(c.error, c.parameters), default=None)
+            min(offer.candidates, key=lambda c: (*_rank(c.error, c.parameters), c.run is None))
             for offer in offers
         ]
 

@@ -6,6 +6,7 @@ they say where each a_k stands, and nodes that put it there.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,18 @@ class Form(ABC):
     @abstractmethod
     def write(self, new: Builder, parts: Sequence[Tensor]) -> Variable:
         """Make nodes that compute the matrix of its values and what is fixed, floats or doubles."""
+
+    def running(self) -> Values:
+        """Return what is stored beside the values for `run`."""
+        return ()
+
+    def time(self, rows: int) -> float:
+        """Return the estimated microseconds of `run`; infinite where there is none."""
+        return math.inf
+
+    def run(self, new: Builder, x: Tensor, kept: list[int], parts: Sequence[Tensor]) -> Variable:
+        """Return x W, never making W; *kept* are zeros for all dimensions of x but the last."""
+        raise NotImplementedError(self.family)
 
 
 class Linear(Form):

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils.extmath import randomized_svd
 
 from onnxslim.ir import Array, Tensor, Variable
 from onnxslim.passes.factorize._families._form import Form, Values
@@ -78,6 +77,8 @@ def _truncated(matrix: Array, root: Array | None, rank: int) -> tuple[Array, Arr
     if min(white.shape) <= _SMALL:
         left, values, right = np.linalg.svd(white, full_matrices=False)
     else:
+        from sklearn.utils.extmath import randomized_svd  # takes a second to import
+
         left, values, right = randomized_svd(white, rank, n_iter=3, random_state=0)
     left = left[:, :rank] * values[:rank]
     return left if root is None else np.linalg.solve(root, left), right[:rank]

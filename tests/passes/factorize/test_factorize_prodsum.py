@@ -7,13 +7,15 @@ import pytest
 
 from kit import assert_declines, optimized
 from nets import net, weights
-from onnxslim import Calibration, Model, Pipeline, parse
+from onnxslim import Calibration, Model, Pipeline, ir, parse, runtime
 from onnxslim.ir import Array
 from onnxslim.passes.factorize._families import FAMILIES
 from onnxslim.passes.factorize._families._form import Linear
 from onnxslim.passes.factorize._families._product import Product
+from onnxslim.passes.factorize._families.block_circulant import BlockCirculant
 from onnxslim.passes.factorize.factorize_prodsum import FactorizeProdsum
 from onnxslim.pipeline import Report
+from onnxslim.rewrite import Builder
 
 LINEAR = [name for name, family in FAMILIES.items() if issubclass(family, Linear)]
 
@@ -136,3 +138,27 @@ def test_too_few_parameters() -> None:
 def test_options_that_make_no_sense_are_refused(options: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         FactorizeProdsum(**options)
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("float[N, 512]", 2), ("float[N, 2, 512]", 3)])
+def test_large_blocks_run_as_spectra(kind: str, rank: int) -> None:
+    weight = planted("block-circulant", 512, 512, 1 / 16)
+    before = net("y = MatMul(x, w)", x=kind, rank=rank, w=weight)
+    after, report = prodsum(before, family="block-circulant", ratio=1 / 16)
+    assert optimized(after).count("MatMul") == 3
+    assert moved(report) < 1e-5
+
+
+@pytest.mark.parametrize("block", [2, 5, 8])
+def test_spectra_of_odd_and_even_blocks(block: int) -> None:
+    form = BlockCirculant(3 * block, 2 * block, block)
+    values = form.fit(np.random.default_rng(0).standard_normal((form.rows, form.columns)), None)
+    before = net("y = Identity(x)", x=f"float[4, {form.rows}]", rank=2)
+    new = Builder(before.names, before.graph)
+    parts = [new.tensor(v.astype(np.float32)) for v in (*values, *form.running())]
+    result = form.run(new, before.graph.inputs[0], [0], parts)
+    before.graph.nodes = [*new.nodes, *before.graph.nodes]
+    ir.set_inputs(before.graph.nodes[-1], [result])
+    x = np.random.default_rng(1).standard_normal((4, form.rows)).astype(np.float32)
+    made = runtime.Session(before.to_bytes(), optimize=False).run({"x": x})["y"]
+    np.testing.assert_allclose(made, x @ form.expand(values), atol=1e-5)

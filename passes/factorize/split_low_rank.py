@@ -1,0 +1,50 @@
+"""Weights that are products already, but for being multiplied out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxslim.base import Context, Effect, Pass
+from onnxslim.ir import Model
+from onnxslim.passes.factorize._cross import may_be_narrow, narrow
+from onnxslim.passes.factorize._layers import Layer, find
+from onnxslim.passes.factorize._lowrank import fastest, of_factors
+from onnxslim.passes.factorize._metric import Metric
+from onnxslim.passes.factorize._pass import Offer, Writer
+
+_MOST = 256
+"""The largest rank that is looked for, which bounds the time for a layer."""
+
+
+@dataclass(frozen=True)
+class SplitLowRank(Pass):
+    """Split layers whose weights are of low rank, up to rounding, where two of them run faster."""
+
+    name = "split-low-rank"
+    effect = Effect.ROUNDING
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Look at every weight, at few of them closely."""
+        quiet = replace(context, declined=Counter(), places=[])
+        writer = Writer(model, context)
+        for layer in find(model, quiet, unpacked=False):
+            factors = _factors(layer)
+            if factors is not None:
+                chosen = of_factors(layer, *factors)
+                if chosen.suits(layer, "speed"):
+                    writer.put(Offer(layer, Metric(), (chosen,)), chosen)
+        return writer.finish()
+
+
+def _factors(layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return two exact factors that run faster; halves would round what is between them."""
+    if layer.values.dtype not in (np.float32, np.float64):
+        return None
+    most = min(fastest(layer), _MOST)
+    stored = layer.values.reshape(len(layer.values), -1)
+    if most < 1 or not may_be_narrow(stored, most) or not np.isfinite(stored).all():
+        return None
+    return narrow(layer.matrix, layer.values.dtype, most)
