@@ -75,7 +75,8 @@ def _image_options(command: Callable[..., int]) -> Callable[..., int]:
     cls=_Lists,
     context_settings=_CONTEXT,
     epilog="Other commands: 'onnxslim passes' lists the passes, 'onnxslim inspect MODEL...' prints "
-    "what models are made of.",
+    "what models are made of, 'onnxslim pack' makes a file for disk and network, 'onnxslim unpack' "
+    "undoes that.",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="IN")
 @click.argument("target", type=click.Path(path_type=Path), metavar="[OUT]", required=False)
@@ -330,4 +331,38 @@ def _inspect(models: tuple[Path, ...], dump_to_disk: bool) -> int:
     return 0
 
 
-COMMANDS = {"passes": list_passes, "inspect": inspect}
+_SOURCE = click.argument("source", type=click.Path(path_type=Path), metavar="IN")
+_TARGET = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Write it here."
+)
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+
+
+@click.command("pack", context_settings=_CONTEXT)
+@_SOURCE
+@_TARGET
+@_QUIET
+def pack(source: Path, output: Path, quiet: bool) -> None:
+    """Pack the model IN and its external data into one small file, for disk and network."""
+    from onnxslim import pack as packing
+
+    before, after = packing.pack(source, output)
+    if not quiet:
+        click.echo(f"{output}: {after:,} bytes, {after / before:.1%} of {before:,}")
+
+
+@click.command("unpack", context_settings=_CONTEXT)
+@_SOURCE
+@_TARGET
+@click.option("--max-bytes", type=int, metavar="N", help="Allow so many bytes, however few IN has.")
+@_QUIET
+def unpack(source: Path, output: Path, max_bytes: int | None, quiet: bool) -> None:
+    """Restore the model that was packed into IN, bit for bit, external data beside it."""
+    from onnxslim import pack as packing
+
+    before, after = packing.unpack(source, output, max_bytes)
+    if not quiet:
+        click.echo(f"{output}: {after:,} bytes, unpacked from {before:,}")
+
+
+COMMANDS = {"passes": list_passes, "inspect": inspect, "pack": pack, "unpack": unpack}
