@@ -77,6 +77,11 @@ class Model:
             raise ModelError("the ModelProto holds no graph")
         return cls(skeleton, store)
 
+    def become(self, skeleton: onnx.ModelProto) -> None:
+        """Turn into what *skeleton*, an edited one of this model, says."""
+        self.graph, self.functions, self._shell = serde.Importer(skeleton, self.store).run()
+        self._names, self.pristine = None, False
+
     def copy(self) -> Model:
         """Copy the graphs; the read-only weights are shared."""
         return Model(self.skeleton(), self.store)
