@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxslim.data import Calibration
     from onnxslim.errors import OnnxslimError
     from onnxslim.ir import Model
+    from onnxslim.pack import load
     from onnxslim.pipeline import Pipeline, Report
     from onnxslim.registry import parse, unparse
     from onnxslim.rewrite import Builder, RewritePass
@@ -32,6 +33,7 @@ _HOME = {
     "Pipeline": "pipeline",
     "Report": "pipeline",
     "RewritePass": "rewrite",
+    "load": "pack",
     "opset_at_least": "base",
     "parse": "registry",
     "run": "api",
@@ -51,6 +53,7 @@ __all__ = [
     "Report",
     "RewritePass",
     "__version__",
+    "load",
     "opset_at_least",
     "parse",
     "run",

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from onnxslim import cost, dropin, shapes, versions
+from onnxslim import cost, dropin, pack, shapes, versions
 from onnxslim.base import Effect, Pass
 from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs, requested
 from onnxslim.edits import convert_floats, cut
@@ -49,8 +49,12 @@ class Outcome:
     def save(self, path: str | os.PathLike[str], external_data: bool = False) -> None:
         """Write the model to *path* atomically; *external_data* puts weights beside it.
 
-        A model that nothing changed is copied byte by byte. Raises OutputError.
+        A model that nothing changed is copied byte by byte, and one whose name ends in ``.onnxz``
+        is packed. Raises OutputError.
         """
+        if Path(path).suffix == pack.SUFFIX:
+            pack.save(self.model, path)
+            return
         original = self.model.path
         verbatim = self.model.pristine and not self.model.store.external and not external_data
         if verbatim and original is not None:
@@ -290,7 +294,7 @@ def as_model(model: Source) -> Model:
         return Model.from_proto(model, lazy=True)
     if not isinstance(model, (str, os.PathLike)):
         raise InputError("give one model: a path, a ModelProto or a Model")
-    return Model.load(model, lazy=True)
+    return pack.load(model, lazy=True)
 
 
 def calibration(
@@ -336,6 +340,8 @@ def _runs(session: Session, feed: Feed) -> bool:
 
 def must_be_writable(path: Path) -> None:
     """Fail before the work rather than after it."""
+    if path.suffix == pack.SUFFIX:
+        pack.require()
     folder = path.parent
     if path.is_dir():
         raise OutputError(f"{path} is a directory; name the output file")

@@ -1166,10 +1166,12 @@ def _requantized(d: Drawing, x: Value) -> Value:
         )
         return d.node("DequantizeLinear", [packed, step, least], x.shape, exact=True)
     scale, zero = d.constant(0.0625), d.constant(3, TensorProto.UINT8)
-    other = scale if d.choose((True, True, False)) else d.constant(0.125)
-    for used in (scale, other):
-        packed = d.node("QuantizeLinear", [x, used, zero], x.shape, TensorProto.UINT8, exact=True)
-        x = _inner(d, d.node("DequantizeLinear", [packed, used, zero], x.shape, exact=True))
+    steps = [(scale, zero, TensorProto.UINT8)] * 2
+    if not d.choose((True, True, False)):  # of one type, onnxruntime would quantize only once
+        steps[1] = d.constant(0.125), d.constant(3, TensorProto.INT8), TensorProto.INT8
+    for used, least, kind in steps:
+        packed = d.node("QuantizeLinear", [x, used, least], x.shape, kind, exact=True)
+        x = _inner(d, d.node("DequantizeLinear", [packed, used, least], x.shape, exact=True))
     return x
 
 

@@ -11,19 +11,29 @@ from collections.abc import Sequence
 
 import click
 
-from onnxslim.cli.commands import COMMANDS, slim
-from onnxslim.cli.tuning import tune
+from onnxslim.cli import commands, packing, regress, tuning
 from onnxslim.errors import OnnxslimError
+
+COMMANDS: dict[str, click.Command] = {
+    "passes": commands.list_passes,
+    "inspect": commands.inspect,
+    "tune": tuning.tune,
+    "pack": packing.pack,
+    "unpack": packing.unpack,
+    "record": regress.record,
+    "check": regress.check,
+}
+"""What a first word may name; without one, a model is slimmed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
-    command = {**COMMANDS, "tune": tune}.get(args[0]) if args else None
+    command = COMMANDS.get(args[0]) if args else None
     args = args[1:] if command is not None else args or ["--help"]
     name = "onnxslim" if command is None else f"onnxslim {command.name}"
     try:
-        status = (command or slim).main(args, prog_name=name, standalone_mode=False)
+        status = (command or commands.slim).main(args, prog_name=name, standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
         return _fail(error.format_message(), 2)

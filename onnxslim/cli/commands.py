@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import click
 
 from onnxslim.cli.options import CONTEXT, image_options, images_given, warnings_as_lines
-from onnxslim.cli.regress import check, record
 
 if TYPE_CHECKING:
     from onnxslim.api import Outcome
@@ -58,7 +57,8 @@ def _repeated(args: list[str]) -> Iterator[str]:
     cls=_Lists,
     context_settings=CONTEXT,
     epilog="Other commands, each with --help: passes, inspect (what models are made of), tune "
-    "(gradient descent without the training code), record and check (regression tests).",
+    "(gradient descent without the training code), pack and unpack (files for disk and network), "
+    "record and check (regression tests).",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="IN")
 @click.argument("target", type=click.Path(path_type=Path), metavar="[OUT]", required=False)
@@ -323,11 +323,3 @@ def _inspect(models: tuple[Path, ...], dump_to_disk: bool) -> int:
             path = utils.dump_model_info_to_disk(utils.summarize_model(model))
             click.echo(f"onnxslim: the nodes of {model} are in {path}", err=True)
     return 0
-
-
-COMMANDS = {
-    "passes": list_passes,
-    "inspect": inspect,
-    "record": record,
-    "check": check,
-}

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from onnx import TensorProto, TypeProto
 
-from onnxslim import cost, pipeline, registry, shapes
+from onnxslim import cost, pack, pipeline, registry, shapes
 from onnxslim.cost import Stats
-from onnxslim.ir import Constant, Model, Tensor, numpy_type
+from onnxslim.ir import Constant, Tensor, numpy_type
 from onnxslim.pipeline import Report
 from onnxslim.recipes import RECIPES
 
@@ -133,7 +133,7 @@ class Display:
         from rich.table import Table
         from rich.text import Text
 
-        loaded = [Model.load(path) for path in paths]
+        loaded = [pack.load(path) for path in paths]
         facts = [shapes.infer(model, trust_names=True) for model in loaded]
         stats = [
             cost.measure(m, known, m.disk_size()) for m, known in zip(loaded, facts, strict=True)

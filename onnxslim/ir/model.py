@@ -137,6 +137,12 @@ class Model:
             _ = self._content
         return self
 
+    def become(self, skeleton: onnx.ModelProto) -> None:
+        """Turn into what *skeleton*, an edited one of this model, says."""
+        self._content = serde.Importer(skeleton, self.store).run()
+        self._skeleton = self._names = None
+        self.pristine = False
+
     def copy(self) -> Model:
         """Copy the graphs; the read-only weights are shared."""
         return Model(self.skeleton(), self.store)

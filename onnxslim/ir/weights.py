@@ -272,13 +272,14 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _mapped(path: Path, store: Store | None = None) -> Buffer:
+def mapped(path: Path, store: Store | None = None) -> Buffer:
+    """Map the file at *path*; *store* can give back the memory of it. Raises OSError."""
     if path.stat().st_size == 0:
         return np.zeros(0, np.uint8)
-    mapped = np.memmap(path, np.uint8, "r")
+    whole = np.memmap(path, np.uint8, "r")
     if store is not None:
-        store.files.append((path, mapped))
-    return np.asarray(mapped)
+        store.files.append((path, whole))
+    return np.asarray(whole)
 
 
 def read(path: Path, store: Store) -> ModelProto:
@@ -289,7 +290,7 @@ def read(path: Path, store: Store) -> ModelProto:
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a directory; give the .onnx file inside it")
-        buffer = _mapped(path, store)
+        buffer = mapped(path, store)
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
@@ -380,7 +381,7 @@ def _external_file(name: str, location: str, folder: Path, store: Store) -> Buff
     path = folder / pure
     try:
         if inside and path.resolve().is_relative_to(folder.resolve()):
-            return _mapped(path, store)
+            return mapped(path, store)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"tensor {name!r}: external data {location!r} cannot be read: {_reason(error)}"
@@ -476,7 +477,7 @@ def replace_file(path: Path, original: Path) -> None:
         return
     try:
         store = Store()
-        replace(path, store.stream([_mapped(original, store)]))
+        replace(path, store.stream([mapped(original, store)]))
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -567,7 +568,7 @@ def _data_files_of(path: Path) -> set[Path]:
     if not path.is_file():
         return set()
     try:
-        skeleton = ModelProto.FromString(wire.deflate(_mapped(path).data, lambda _: "0"))
+        skeleton = ModelProto.FromString(wire.deflate(mapped(path).data, lambda _: "0"))
     except Exception:
         return set()
     names = {

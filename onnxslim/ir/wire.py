@@ -10,11 +10,13 @@ Source: Protocol Buffers encoding (varints, length-delimited fields); field numb
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from onnx import TensorProto
 
@@ -162,6 +164,96 @@ def _deflate_tensor(
         return [data[at:end]]
     pieces.append(mark(keep(lifted), len(lifted), explicit).SerializeToString())
     return pieces
+
+
+class Stored(NamedTuple):
+    """Where a tensor's numbers lie one after the other: in the model, or in another file."""
+
+    start: int
+    end: int
+    elem_type: int
+    dims: tuple[int, ...]
+    location: str = ""
+    """Names the file that `start` and `end` are offsets of; empty for the model itself."""
+    tagged: bool = False
+    """Whether `FLOATS_TAG` stands before every number."""
+
+
+_DIMS, _DATA_TYPE, _FLOAT_DATA, _DOUBLE_DATA = 1, 2, 4, 10
+_NUMBERS = {_FLOAT_DATA: TensorProto.FLOAT, _RAW_DATA: 0, _DOUBLE_DATA: TensorProto.DOUBLE}
+FLOATS_TAG = 7 << 3 | 5
+"""The byte before each of the floats of an attribute, which are fields of their own."""
+_SHORTEST = 64
+_LOCATION = re.compile(rb"\x0a\x08location")
+
+
+def stored(data: memoryview) -> Iterator[Stored]:
+    """Yield where the numbers of the serialised model *data* lie, from 64 bytes on.
+
+    Places in other files are all found. Raises ModelError when *data* is not well-formed.
+    """
+    shortest = 0 if _LOCATION.search(data) else _SHORTEST
+    stack = [(0, len(data), "model")]
+    while stack:
+        at, end, kind = stack.pop()
+        if kind == _TENSOR:
+            yield from _stored_tensor(data, at, end)
+            continue
+        if kind == "attribute":
+            yield from _stored_floats(data, at, end)
+        for field in _fields(data, at, end):
+            child = _CHILDREN[kind].get(field.number)
+            if child is not None and field.wire == 2 and field.end - field.value >= shortest:
+                stack.append((field.value, field.end, child))
+
+
+def _stored_tensor(data: memoryview, at: int, end: int) -> Iterator[Stored]:
+    dims, elem_type, found = list[int](), 0, list[_Field]()
+    for field in _fields(data, at, end):
+        if field.number == _DIMS:
+            dims += _varints(data, field)
+        elif field.number == _DATA_TYPE and field.wire == 0:
+            elem_type = _varint(data, field.value, field.end)[0]
+        elif field.number in _NUMBERS and field.wire == 2:
+            found.append(field)
+        elif field.number == _EXTERNAL_DATA:
+            yield _elsewhere(data[at:end].tobytes())
+            return
+    for field in found:
+        if field.end - field.value >= _SHORTEST:
+            kind = _NUMBERS[field.number] or elem_type
+            yield Stored(field.value, field.end, kind, tuple(dims))
+
+
+def _stored_floats(data: memoryview, at: int, end: int) -> Iterator[Stored]:
+    for field in _fields(data, at, end):
+        if field.number == 7 and field.wire == 5:
+            tags = np.frombuffer(data[field.start : end], np.uint8)[::5]
+            others = np.flatnonzero(tags != FLOATS_TAG)
+            count = int(others[0]) if len(others) else (end - field.start) // 5
+            stop = field.start + 5 * count
+            if stop - field.start >= _SHORTEST:
+                yield Stored(field.start, stop, TensorProto.FLOAT, (count,), tagged=True)
+            return
+
+
+def _elsewhere(data: bytes) -> Stored:
+    """Return where a tensor lies in another file; nowhere in it, if that is not said."""
+    try:
+        tensor = TensorProto.FromString(data)
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        start = int(entries.get("offset", 0))
+        end = start + int(entries.get("length", 0))
+    except (DecodeError, ValueError) as error:
+        raise ModelError(f"not an ONNX model: a bad reference to external data: {error}") from error
+    return Stored(start, end, tensor.data_type, tuple(tensor.dims), entries.get("location", ""))
+
+
+def _varints(data: memoryview, field: _Field) -> Iterator[int]:
+    at = field.value
+    while at < field.end:
+        number, at = _varint(data, at, field.end)
+        yield number
 
 
 def header(number: int, length: int) -> bytes:

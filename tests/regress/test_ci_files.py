@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import pytest
 
-from onnxslim.cli.commands import COMMANDS
+from onnxslim.cli import COMMANDS
 from onnxslim.regress import record
 
 pytest_plugins = ["pytester"]

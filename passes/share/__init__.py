@@ -1,0 +1,1 @@
+"""Weights that share values, and files without what nobody needs."""
