@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from kit import model
-from onnxslim.tune.parameters import gammas, rate, tunable
+from onnxslim.tune.parameters import Constraints, gammas, rate, tunable
 
 
 def names(body: str, initializers: str = "float[4] w = {1, 2, 3, 4}") -> set[str]:
@@ -62,3 +63,13 @@ def test_the_learning_rate_rises_and_falls_along_a_cosine() -> None:
 
 def test_a_constant_learning_rate_rises_too() -> None:
     assert [rate(done, "constant", 0.2) for done in (0.1, 0.2, 1.0)] == [0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.5, 5e-4), (-0.5, -5e-4)])
+def test_scales_of_quantization_keep_their_sign(start: float, end: float) -> None:
+    text = f"""main (float[N, 2] x) => (int8[N, 2] y) <float s = {{{start}}}, int8 z = {{0}}>
+    {{ y = QuantizeLinear (x, s, z) }}"""
+    scale = torch.tensor(start)
+    constraints = Constraints({"s": scale}, tunable(model(text)), [])
+    constraints.hold(lambda: scale.neg_())
+    assert scale.item() == pytest.approx(end)
