@@ -29,7 +29,9 @@ _HALVES = {10: torch.float16, 16: torch.bfloat16}
 
 def prepared(model: Model) -> Model:
     """Return a copy of *model* in the form that the table is for. Raises CannotTune."""
-    found, _ = Pipeline(registry.parse(_INLINED), check="off")(model)
+    found = model
+    if model.functions or any(node.op == "If" for node in model.nodes()):
+        found, _ = Pipeline(registry.parse(_INLINED), check="off")(model)
     found = found.copy()
     try:
         versions.convert(found, max(model.opset, OPSET))
@@ -143,12 +145,11 @@ class Executor:
         if tensor.name not in self._tunable or tensor.inputs:
             self._known[slot] = torch_value(tensor.values, tensor.elem_type)
             return
-        if tensor.name not in self.parameters:
-            leaf = torch_value(tensor.values, tensor.elem_type).clone()
-            self.parameters[tensor.name] = leaf.requires_grad_()
-            self._types[tensor.name] = tensor.dtype
-            if tensor.elem_type in _HALVES:
-                self._halves[tensor.name] = _HALVES[tensor.elem_type]
+        leaf = torch_value(tensor.values, tensor.elem_type)
+        self.parameters[tensor.name] = leaf.requires_grad_()
+        self._types[tensor.name] = tensor.dtype
+        if tensor.elem_type in _HALVES:
+            self._halves[tensor.name] = _HALVES[tensor.elem_type]
         self._bound[slot] = tensor.name
 
     def _default(self, tensor: Variable) -> Value:

@@ -19,6 +19,7 @@ from onnxslim.errors import CannotRun, CannotTune, InputError
 from onnxslim.ir import Array, Constant, Model
 from onnxslim.runtime import Session
 from onnxslim.tune import losses
+from onnxslim.tune.adam import Adam
 from onnxslim.tune.checkpoint import Checkpoint
 from onnxslim.tune.executor import Executor, torch_value
 from onnxslim.tune.losses import Comparison, Target
@@ -281,7 +282,7 @@ class _Descent:
         self.parameters = self.executor.parameters
         self._set(tuner.start)
         self.constraints = Constraints(self.parameters, tuner.weights, tuner._fading)
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=self.options.lr)
+        self.optimizer = Adam(self.parameters)
         self.history: list[Epoch] = []
         self.best: State | None = None
         self.notes: list[str] = []
@@ -326,16 +327,15 @@ class _Descent:
         score = self._score()
         if score.is_finite and math.isfinite(mean) and score.loss < self.least:
             self.least, self.best = score.loss, _copied(self.parameters)
-        rate_now = float(self.optimizer.param_groups[0]["lr"])
-        done = Epoch(number + 1, rate_now, mean, score, time.perf_counter() - start)
+        done = Epoch(number + 1, self.optimizer.lr, mean, score, time.perf_counter() - start)
         self.history.append(done)
         return done
 
     def _step(self, step: Sequence[Any], number: int) -> float:
         done = (number - 0.5) / self.total
         share = rate(done, self.options.schedule, self.options.warmup)
-        self.optimizer.param_groups[0]["lr"] = self.options.lr * share
-        self.optimizer.zero_grad()
+        self.optimizer.lr = self.options.lr * share
+        self.optimizer.forget_gradients()
         total = 0.0
         for batch in step:
             found = self.executor(batch.feed)
@@ -359,13 +359,7 @@ class _Descent:
 
     def importance(self) -> dict[str, Array]:
         """Return Adam's second moments, without their bias, by initializer."""
-        beta = self.optimizer.param_groups[0]["betas"][1]
-        found: dict[str, Array] = {}
-        for name, value in self.parameters.items():
-            state = self.optimizer.state.get(value)
-            if state:
-                found[name] = (state["exp_avg_sq"] / (1 - beta ** float(state["step"]))).numpy()
-        return found
+        return {name: value.numpy() for name, value in self.optimizer.second_moments().items()}
 
     # Checkpoints
 
@@ -374,7 +368,7 @@ class _Descent:
         return {
             "parameters": _copied(self.parameters),
             "zeros": dict(self.constraints.zeros),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state(),
             "best": self.best,
             "least": self.least,
             "history": [asdict(epoch) for epoch in self.history],
@@ -385,7 +379,7 @@ class _Descent:
         """Go on where `state` was taken."""
         self._set(state["parameters"])
         self.constraints.zeros = dict(state["zeros"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.restore(state["optimizer"])
         self.best, self.least, self.notes = state["best"], state["least"], list(state["notes"])
         self.history = [
             Epoch(**{**epoch, "held_out": Score(**epoch["held_out"])}) for epoch in state["history"]

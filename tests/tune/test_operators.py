@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,12 +36,14 @@ def claimed() -> list[Case]:
 
 
 def few(cases: Sequence[Case]) -> list[Case]:
-    """Return two cases of each operator."""
-    chosen: dict[str, list[Case]] = defaultdict(list)
+    """Return a case for each set of attributes and each number of inputs of each operator."""
+    chosen: dict[object, Case] = {}
     for case in cases:
         if len(case.model.graph.node) == 1:
-            chosen[case.model.graph.node[0].op_type].append(case)
-    return [case for group in chosen.values() for case in (group[0], group[-1])]
+            (node,) = case.model.graph.node
+            names = frozenset(attribute.name for attribute in node.attribute)
+            chosen.setdefault((node.op_type, names, tuple(map(bool, node.input))), case)
+    return list(chosen.values())
 
 
 def verdict(case: Case) -> str:

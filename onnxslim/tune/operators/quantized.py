@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from onnx import TensorProto
 
-from onnxslim.tune.operators.table import BOUNDS, Call, Value, aligned, carrier, is_float, operator
+from onnxslim.tune.operators.table import BOUNDS, Call, Value, aligned, is_float, operator
 
 
 @operator("QuantizeLinear")
@@ -48,20 +48,11 @@ def _dynamic_quantize(call: Call, x: Value) -> tuple[Value, Value, Value]:
 def _matmul_integer(
     call: Call, a: Value, b: Value, a_zero: Value | None = None, b_zero: Value | None = None
 ) -> Value:
-    left, right = _whole(a), _whole(b)
+    left, right = a.double(), b.double()  # which hold products and sums exactly
     if a_zero is not None:
-        zero = _whole(a_zero)
+        zero = a_zero.double()
         left = left - (zero if zero.dim() != 1 or zero.numel() == 1 else zero.unsqueeze(-1))
     if b_zero is not None:
-        right = right - _whole(b_zero)
-    return _carried(call, left @ right)
-
-
-def _whole(value: Value) -> Value:
-    """Return integers as floats that hold their products and sums exactly."""
-    return value if value.requires_grad else value.double()
-
-
-def _carried(call: Call, value: Value) -> Value:
-    """Return integers as such, unless they have a gradient."""
-    return value.float() if value.requires_grad else value.to(carrier(TensorProto.INT32))
+        right = right - b_zero.double()
+    product = left @ right
+    return product if product.requires_grad else product.to(torch.int32)
