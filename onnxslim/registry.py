@@ -1,7 +1,7 @@
 """Find passes by name and read pipelines from text.
 
-Passes are found, not registered: every module below ``onnxslim.passes`` whose name has no leading
-underscore defines one, of the same name with dashes. Packages outside add their own through the
+Passes are found, not registered: every module below ``onnxslim.passes`` with no leading underscore
+in its name or its folder's defines one, of the same name with dashes. Packages outside add their own through the
 entry-point group ``onnxslim.passes``, whose values name Pass classes. A pipeline imports the passes
 that it names and no others.
 """
@@ -49,9 +49,8 @@ def _modules() -> dict[str, str]:
     """Map the name of every built-in pass to its module, which is not imported."""
     package = onnxslim.passes
     found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    names = (info.name for info in found if not info.ispkg)
-    stems = ((name.rpartition(".")[2], name) for name in names)
-    return {stem.replace("_", "-"): name for stem, name in stems if not stem.startswith("_")}
+    names = (info.name for info in found if not info.ispkg and "._" not in info.name)
+    return {name.rpartition(".")[2].replace("_", "-"): name for name in names}
 
 
 def _defined(name: str) -> type[Pass]:
