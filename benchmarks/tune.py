@@ -23,7 +23,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from onnxslim import Model, Pipeline, parse
-from onnxslim.api import _calibration
+from onnxslim.api import calibration
 from onnxslim.errors import OnnxslimError
 from onnxslim.ir import Constant, Node, Variable, set_input
 from onnxslim.runtime import Session, lent
@@ -222,7 +222,7 @@ def executor(models: Path, data: Path) -> None:
         name, model = path.relative_to(models).with_suffix(""), Model.load(path)
         try:
             compiled = Executor(model)
-            feed = next(iter(_calibration("random:1", model, None, 0)))
+            feed = next(iter(calibration("random:1", model, None, 0)))
             with torch.no_grad(), lent(model) as source:
                 expected, fast = (Session(source, optimize=o).run(feed) for o in (False, True))
                 found = {n: array_of(v, compiled.types[n]) for n, v in compiled(feed).items()}

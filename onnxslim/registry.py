@@ -1,9 +1,9 @@
 """Find passes by name and read pipelines from text.
 
 Passes are found, not registered: every module below ``onnxslim.passes`` with no leading underscore
-in its name or its folder's defines one, of the same name with dashes. Packages outside add their own through the
-entry-point group ``onnxslim.passes``, whose values name Pass classes. A pipeline imports the passes
-that it names and no others.
+in its name or its folder's defines one, of the same name with dashes. Packages outside add their
+own through the entry-point group ``onnxslim.passes``, whose values name Pass classes. A pipeline
+imports the passes that it names and no others.
 """
 
 from __future__ import annotations
