@@ -507,3 +507,10 @@ def test_a_stock_graph_in_a_stock_node_is_adopted() -> None:
     assert written(model)[1:] == ["If(c)->y"]
     onnx.checker.check_model(model.proto(), full_check=True)
     assert [g.name for g in model.graphs()] == ["g", "body_t", "body_e"]
+
+
+def test_the_shortest_names_are_new() -> None:
+    names = Names({"b", "aa"})
+    made = [names.shortest() for _ in range(200)]
+    assert len({*made, "b", "aa"}) == 202
+    assert max(map(len, made)) == 2
