@@ -14,7 +14,11 @@ from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 _RECURRENT = ("LSTM", "GRU", "RNN")
-STORED_NARROW = "its weights are stored in few bits already"
+_INTEGER = (
+    *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"),
+    *("com.microsoft::DynamicQuantizeLSTM", "com.microsoft::DynamicQuantizeMatMul"),
+    *("com.microsoft::MatMulNBits", "com.microsoft::QAttention", "com.microsoft::QGemm"),
+)
 
 
 def _conv(node: Node, slot: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -171,18 +175,26 @@ _UNPACKING = frozenset(
 """What weights that are stored narrow are computed by."""
 
 
-def unpacks_weights(model: Model, context: Context) -> bool:
-    """Say whether layers of *model* read weights that are stored narrow; they go noted."""
-    found = False
-    for _, nodes in context.find(model, _RULES):
+def reads_narrow_weights(model: Model, context: Context) -> bool:
+    """Say whether layers of *model* read weights that are stored narrow.
+
+    They go to the report, and those that compute in integers.
+    """
+    for _, nodes in context.find(model, _INTEGER):
         for node in nodes:
-            if any(is_unpacked(node.input(slot)) for slot in _RULES[node.operator][0]):
-                context.decline(node, STORED_NARROW)
-                found = True
-    return found
+            context.decline(node, "it computes in integers already")
+    narrow = [
+        node
+        for _, nodes in context.find(model, _RULES)
+        for node in nodes
+        if any(_is_unpacked(node.input(slot)) for slot in _RULES[node.operator][0])
+    ]
+    for node in narrow:
+        context.decline(node, "its weights are stored in few bits already")
+    return bool(narrow)
 
 
-def is_unpacked(tensor: Tensor | None) -> bool:
+def _is_unpacked(tensor: Tensor | None) -> bool:
     """Say whether *tensor* is computed from a constant of another type alone."""
     if tensor is None or isinstance(tensor, Constant):
         return False

@@ -19,7 +19,7 @@ from onnxslim.passes.quantize._allocation import (
 )
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
 from onnxslim.passes.quantize._storage import holds_initializers
-from onnxslim.passes.quantize._weight_sites import Site, find, unpacks_weights
+from onnxslim.passes.quantize._weight_sites import Site, find, reads_narrow_weights
 from onnxslim.passes.quantize._widths import Trial
 
 _DEFAULT_SQNR = 30.0
@@ -54,7 +54,7 @@ class AllocateBits(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Measure, choose, check and store."""
-        if unpacks_weights(model, context):
+        if reads_narrow_weights(model, context):
             return 0
         sites = find(model, context)
         if not sites:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from onnxslim.base import Effect, opset_at_least
-from onnxslim.ir import Array, Node, Tensor
+from onnxslim.base import Context, Effect, opset_at_least
+from onnxslim.ir import Array, Model, Node, Tensor
 from onnxslim.passes.quantize._grid import fit
+from onnxslim.passes.quantize._weight_sites import reads_narrow_weights
 from onnxslim.pattern import Match, const, op, opt
 from onnxslim.rewrite import Builder, RewritePass
+
+_RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class QuantizeDynamic(RewritePass):
 
     per_channel: bool = True
     reduce_range: bool = True
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Say which layers are in integers already or cannot be, and rewrite the others."""
+        reads_narrow_weights(model, context)
+        for _, nodes in context.find(model, _RECURRENT):
+            for node in nodes:
+                context.decline(node, f"ONNX has no {node.operator} of integers")
+        return super().apply(model, context)
 
     def rewrite(self, new: Builder, m: Match) -> Tensor | None:
         """Multiply in integers; the scales of the input and of the weight go into one Mul."""

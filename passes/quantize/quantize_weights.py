@@ -15,7 +15,7 @@ from onnxslim.passes.quantize._grid import block_size, fit
 from onnxslim.passes.quantize._packing import within
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
 from onnxslim.passes.quantize._storage import Packed, Writer, holds_initializers
-from onnxslim.passes.quantize._weight_sites import Site, find
+from onnxslim.passes.quantize._weight_sites import Site, find, reads_narrow_weights
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class QuantizeWeights(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Round every weight and store it where that makes the file smaller."""
+        reads_narrow_weights(model, context)
         sites = find(model, context)
         writer = Writer(model, context)
         if self.dtype != "int":

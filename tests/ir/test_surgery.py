@@ -458,6 +458,13 @@ def test_fresh_names_never_clash() -> None:
     assert made[:4] == ["a_1", "a_3", "a_4", "b"]
 
 
+def test_the_shortest_names_are_new() -> None:
+    names = Names({"b", "aa"})
+    made = [names.shortest() for _ in range(200)]
+    assert len({*made, "b", "aa"}) == 202
+    assert max(map(len, made)) == 2
+
+
 @pytest.mark.parametrize("name", ir_features.MODELS)
 def test_fresh_names_avoid_everything_in_the_model(name: str) -> None:
     proto = ir_features.MODELS[name]()

@@ -88,6 +88,12 @@ def test_reports_every_layer() -> None:
     assert report.as_dict()["steps"][0]["notes"] == notes
 
 
+def test_notes_what_every_width_would_do() -> None:
+    *_, notes = allocated(layered(), bits=4.0)
+    curve = [notes[0][f"sqnr@{bits}"] for bits in (4, 5.333, 6.4, 8, 16)]
+    assert curve == sorted(curve)
+
+
 def test_what_is_noted_is_what_is_written() -> None:
     after, _, notes = allocated(layered(), sqnr=20.0)
     assert notes[-1]["bytes"] == after.size()

@@ -70,6 +70,13 @@ def test_declines(body: str, reason: str) -> None:
     assert_declines(product(body, **given), QuantizeDynamic(), reason)
 
 
+def test_declines_recurrent_layers() -> None:
+    given: dict[str, Any] = {"w": weights(1, 64, 32), "r": weights(1, 64, 16)}
+    body = "y, h, c = LSTM <hidden_size = 16> (x, w, r)"
+    before = net(body, x="float[4, 2, 32]", rank=4, **given)
+    assert_declines(before, QuantizeDynamic(), "ONNX has no LSTM of integers")
+
+
 def test_declines_half_precision() -> None:
     before = product("y = MatMul(x, w)", x="float16[3, 64]")
     assert_declines(before, QuantizeDynamic(), "not float32")

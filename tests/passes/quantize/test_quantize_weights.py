@@ -302,6 +302,22 @@ def test_declines(body: str, options: dict[str, Any], reason: str) -> None:
     assert_declines(before, QuantizeWeights(**options), reason)
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("w = DequantizeLinear(q, s) y = MatMul(x, w)", "stored in few bits already"),
+        ("u = Cast <to = 6> (x) v = Cast <to = 3> (u) i = MatMulInteger(v, q) "
+         "y = Cast <to = 1> (i)", "computes in integers already"),
+    ],
+)  # fmt: skip
+def test_declines_what_is_quantized_already(body: str, reason: str) -> None:
+    given: dict[str, Any] = {"q": weights(64, 64).astype(np.int8), "s": np.array(0.1)}
+    used = {
+        name: array for name, array in given.items() if f"{name})" in body or f"{name}," in body
+    }
+    assert_declines(net(body, x="float[2, 64]", rank=2, **used), QuantizeWeights(), reason)
+
+
 def test_declines_in_a_local_function() -> None:
     values = ", ".join(f"{v:.3f}" for v in weights(8, 64).reshape(-1))
     before = model(
