@@ -47,7 +47,8 @@ def test_keys(plain: dict[str, Any]) -> None:
             "pass", "effect", "changes", "seconds", "skipped", "declined", "difference", "notes",
         ]  # fmt: skip
     assert list(plain["validation"]) == [
-        "feeds", "max_abs", "relative", "allowed", "onnxruntime", "passed", "reason",
+        "feeds", "max_abs", "relative", "allowed", "onnxruntime", "passed", "sqnr",
+            "reason",
     ]  # fmt: skip
     assert list(plain["versions"]) == [
         "onnxslim", "onnx", "onnxruntime", "onnx-graphsurgeon", "numpy", "scikit-learn",
