@@ -12,6 +12,7 @@ from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
 from onnxslim.passes.simplify.cancel_reshapes import CancelReshapes
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
 from onnxslim.passes.simplify.drop_expands import DropExpands
+from onnxslim.passes.simplify.drop_idempotent import DropIdempotent
 from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
 from onnxslim.passes.simplify.fold_known_values import FoldKnownValues
 from onnxslim.passes.simplify.lift_constants import LiftConstants
@@ -92,6 +93,16 @@ def test_a_slope_of_higher_rank_leaves_the_rank_in_doubt() -> None:
         p = PRelu(x, slope) y = Add(p, x) z = MatMul(v, w)
     }""")  # onnxruntime computes a vector of one element, ONNX foresees a scalar
     assert_declines(before, FoldConstantChannels())
+
+
+def test_a_constant_node_reads_nothing() -> None:
+    before = model("""g (int64 n, bool go) => (float[1] y) {
+        c = Constant<value_floats = [0.0]>()
+        y = Loop(n, go, c) <body = b (int64 i, bool on, float[1] s) => (bool on2, float[1] s2) {
+            on2 = Identity(on) d = Constant<value_floats = [0.0]>() s2 = Relu(d)
+        }>
+    }""")
+    assert_declines(before, DropIdempotent())
 
 
 def test_halves_are_rounded_elsewhere_when_a_node_goes() -> None:

@@ -149,9 +149,10 @@ def _is_foreseen(one: ModelProto, values: dict[str, tuple[str, Any]]) -> bool:
 
 
 def _widened(proto: ModelProto) -> ModelProto:
-    """Return the model with doubles wherever it has shorter floats."""
+    """Return the model with doubles wherever it has shorter floats, in words that onnx reads."""
     wide = ModelProto()
     wide.CopyFrom(proto)
+    say_clearly(wide)
     for graph in _graphs(wide.graph):
         del graph.value_info[:]
         for info in (*graph.input, *graph.output):

@@ -58,8 +58,10 @@ def _positive(site: Site) -> Tensor | None:
 
 def _from_least(site: Site, source: Node) -> bool:
     """Say whether *source* dequantizes, and the smallest number of its type means 0."""
+    if source.operator != "DequantizeLinear":
+        return False
     packed = site.facts.elem_type(source.inputs[0])
-    if source.operator != "DequantizeLinear" or not packed or numpy_type(packed).kind not in "iu":
+    if not packed or numpy_type(packed).kind not in "iu":
         return False
     scale, zero = source.constant(1), source.constant(2)
     if scale is None or not (scale.astype(np.float32) > 0).all():

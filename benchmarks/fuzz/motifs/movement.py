@@ -187,11 +187,12 @@ MOVES = (
 
 @motif(6)
 def movement(g: Grower) -> None:
-    """Chains of operators that compute nothing, elementwise ones in between."""
-    x = g.any_tensor()
+    """Chains of operators that compute nothing, some in a row, elementwise ones in between."""
+    x, move = g.any_tensor(), cut
     for _ in range(g.choose(1, 2, 3, 4)):
+        move = move if g.flip(0.3) else g.random.choice(MOVES)
         try:
-            x = g.random.choice(MOVES)(g, x)
+            x = move(g, x)
         except Refused:
             continue
         if g.flip(0.2) and is_float(x.type):
@@ -218,6 +219,7 @@ def same_movement_twice(g: Grower) -> None:
 def reduction(g: Grower) -> None:
     """Reductions, in a row, or with movement behind."""
     x = g.any_tensor() if g.flip(0.3) else g.pick()
+    x = transpose(g, x) if g.flip(0.2) else x
     op = g.choose(*REDUCE)
     for _ in range(g.choose(1, 1, 2)):
         axes = some_axes(g, x.rank) if g.flip(0.85) else None
