@@ -33,8 +33,8 @@ _WORTH = 0.9
 """Of the parameters without padding, that a shape with padding may have."""
 _TRIED, _REFINED = 6, 2
 """Shapes of a given number of parameters that are compared, and how many of them are refined."""
-_FASTER = 1.02
-"""How many times the error of a layer that is expanded one that runs faster may have."""
+_STEPS = 50
+"""Levels of errors while they grow e times: errors of one level differ by 2 % at most."""
 _LARGEST = 2048
 """Unknowns of one least-squares problem, terms times rows of a factor."""
 
@@ -79,12 +79,11 @@ class FactorizeKronecker(FactorizePass):
             yield from _kronecker_nodes.candidates(layer, metric, one)
 
     def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
-        """Choose what moves the outputs least, or a little more if it runs faster."""
-
-        def cost(candidate: Candidate) -> float:
-            return candidate.error if candidate.run else candidate.error * _FASTER
-
-        return [min(offer.candidates, key=cost) for offer in offers]
+        """Choose what moves the outputs least; of those that hardly differ, what runs faster."""
+        return [
+            min(offer.candidates, key=lambda c: (_level(c.error), c.run is None, c.time))
+            for offer in offers
+        ]
 
     def _power(self, layer: Layer, metric: Metric) -> Kronecker:
         shape = power_shape(layer.shape, self.factors)
@@ -103,7 +102,7 @@ class FactorizeKronecker(FactorizePass):
             nearest(_padded(layer, shape), shape, terms) for shape, terms in self._sizes(layer)
         ]
         rows, columns = layer.shape
-        starts.sort(key=lambda s: metric.error(layer.matrix, s.matrix[:rows, :columns]))
+        starts.sort(key=lambda s: _level(metric.error(layer.matrix, s.matrix[:rows, :columns])))
         for start in starts[:_REFINED]:
             if metric.damped is None:
                 yield start
@@ -147,6 +146,11 @@ class FactorizeKronecker(FactorizePass):
             terms = int(self.ratio * layer.parameters / shape.parameters)
         terms = min(terms, shape.most_terms)
         return terms if terms * max(shape.rows) <= _LARGEST else 0
+
+
+def _level(error: float) -> int:
+    """Return a number that is the same for errors that hardly differ."""
+    return round(_STEPS * math.log(max(error, 1e-9)))
 
 
 def _padded(layer: Layer, shape: Shape) -> Array:
