@@ -94,15 +94,16 @@ def _product(left: Array, right: Array) -> Array:
 
 
 def shapes(size: tuple[int, int]) -> list[Shape]:
-    """Return the shapes of two factors of a matrix, those of fewest parameters first."""
+    """Return the shapes of two factors of a matrix, those of fewest parameters first.
+
+    Of as many parameters, the one of the most equal sides is first. Outer products are left out.
+    """
     rows, columns = size
     found = [
-        Shape((k, rows // k), (m, columns // m))
-        for k in divisors(rows)
-        for m in divisors(columns)
-        if 1 < k * m < rows * columns
+        Shape((k, rows // k), (m, columns // m)) for k in divisors(rows) for m in divisors(columns)
     ]
-    return sorted(found, key=lambda shape: shape.parameters)
+    proper = [s for s in found if not (1 in s.rows and 1 in s.columns)]
+    return sorted(proper, key=lambda s: (s.parameters, max(*s.rows, *s.columns)))
 
 
 def power_shape(size: tuple[int, int], factors: int) -> Shape | None:

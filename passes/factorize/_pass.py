@@ -53,17 +53,11 @@ class FactorizePass(Pass):
         """Choose for every layer: by default what moves its outputs least, and runs if it can."""
         return [min(o.candidates, key=lambda c: (c.error, c.run is None)) for o in offers]
 
-    def metrics(
-        self, model: Model, context: Context, layers: Sequence[Layer]
-    ) -> Iterable[tuple[Layer, Metric]]:
-        """Return what every layer's outputs are measured by."""
-        return measured(model, context, layers)
-
     def apply(self, model: Model, context: Context) -> int:
         """Factorize the layers for which it pays."""
         layers = find(model, context)
         offers = []
-        for number, (layer, metric) in enumerate(self.metrics(model, context, layers)):
+        for number, (layer, metric) in enumerate(measured(model, context, layers)):
             context.progress(f"{self.name}: {layer.label}", number, len(layers))
             offer = self._offer(layer, metric, context)
             if offer is not None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from onnxslim.base import Context
 from onnxslim.errors import Declined
-from onnxslim.ir import Array
+from onnxslim.ir import Array, Model
 from onnxslim.passes.factorize import _kronecker_nodes
 from onnxslim.passes.factorize._candidates import Candidate
+from onnxslim.passes.factorize._choose import Choice
 from onnxslim.passes.factorize._kronecker import (
     Kronecker,
     Shape,
@@ -23,7 +25,7 @@ from onnxslim.passes.factorize._kronecker import (
 )
 from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._metric import Metric
-from onnxslim.passes.factorize._pass import FactorizePass
+from onnxslim.passes.factorize._pass import FactorizePass, Offer
 
 _PADDING = 8
 """Rows and columns that may be added to find a shape of fewer parameters."""
@@ -31,6 +33,8 @@ _WORTH = 0.9
 """Of the parameters without padding, that a shape with padding may have."""
 _TRIED, _REFINED = 6, 2
 """Shapes of a given number of parameters that are compared, and how many of them are refined."""
+_STEPS = 50
+"""Levels of errors while they grow e times: errors of one level differ by 2 % at most."""
 _LARGEST = 2048
 """Unknowns of one least-squares problem, terms times rows of a factor."""
 
@@ -74,6 +78,13 @@ class FactorizeKronecker(FactorizePass):
         for one in found:
             yield from _kronecker_nodes.candidates(layer, metric, one)
 
+    def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
+        """Choose what moves the outputs least; of those that hardly differ, what runs faster."""
+        return [
+            min(offer.candidates, key=lambda c: (_level(c.error), c.run is None, c.time))
+            for offer in offers
+        ]
+
     def _power(self, layer: Layer, metric: Metric) -> Kronecker:
         shape = power_shape(layer.shape, self.factors)
         if shape is None:
@@ -91,7 +102,7 @@ class FactorizeKronecker(FactorizePass):
             nearest(_padded(layer, shape), shape, terms) for shape, terms in self._sizes(layer)
         ]
         rows, columns = layer.shape
-        starts.sort(key=lambda s: metric.error(layer.matrix, s.matrix[:rows, :columns]))
+        starts.sort(key=lambda s: _level(metric.error(layer.matrix, s.matrix[:rows, :columns])))
         for start in starts[:_REFINED]:
             if metric.damped is None:
                 yield start
@@ -135,6 +146,11 @@ class FactorizeKronecker(FactorizePass):
             terms = int(self.ratio * layer.parameters / shape.parameters)
         terms = min(terms, shape.most_terms)
         return terms if terms * max(shape.rows) <= _LARGEST else 0
+
+
+def _level(error: float) -> int:
+    """Return a number that is the same for errors that hardly differ."""
+    return round(_STEPS * math.log(max(error, 1e-9)))
 
 
 def _padded(layer: Layer, shape: Shape) -> Array:

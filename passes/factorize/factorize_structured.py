@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from onnxslim.base import Context, Effect
-from onnxslim.errors import Declined
-from onnxslim.ir import Array, Constant, Model, Node
-from onnxslim.passes.factorize import _exact, _kronecker_nodes, _structured
+import numpy as np
+
+from onnxslim.base import Context, Effect, Pass
+from onnxslim.ir import Model
+from onnxslim.passes.factorize import _exact, _kronecker_nodes, _selection, _structured
 from onnxslim.passes.factorize._candidates import Candidate
-from onnxslim.passes.factorize._choose import Choice
-from onnxslim.passes.factorize._layers import OPERATORS, Layer
+from onnxslim.passes.factorize._layers import Layer, find
 from onnxslim.passes.factorize._metric import Metric
-from onnxslim.passes.factorize._pass import FactorizePass, Offer
+from onnxslim.passes.factorize._pass import Offer, Writer
 
 _SMALL = 256
 """Bytes of weights that no nodes could replace by fewer."""
 
 
 @dataclass(frozen=True)
-class FactorizeStructured(FactorizePass):
+class FactorizeStructured(Pass):
     """Replace weights that are, up to rounding, Kronecker products or structured matrices.
 
     These are sums of Kronecker products, circulant, Toeplitz, Hankel, block-circulant and banded
-    matrices. They run as such where that is faster, and are expanded at load otherwise.
+    matrices, and those that only choose and scale inputs. They run as such where that is faster,
+    and are expanded at load otherwise.
     """
 
     name = "factorize-structured"
@@ -33,46 +34,26 @@ class FactorizeStructured(FactorizePass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Look at a few elements of every weight first: most are not structured."""
-        nodes = (node for _, found in context.find(model, OPERATORS) for node in found)
-        if not any(map(_is_suspect, nodes)):
-            return 0
         quiet = replace(context, declined=Counter(), places=[])
-        changes = super().apply(model, quiet)
-        if changes:
-            context.forget()
-        return changes
-
-    def metrics(
-        self, model: Model, context: Context, layers: Sequence[Layer]
-    ) -> Iterable[tuple[Layer, Metric]]:
-        """Measure weights alone."""
-        return ((layer, Metric(source="weights")) for layer in layers)
-
-    def candidates(self, layer: Layer, metric: Metric) -> Iterable[Candidate]:
-        """Yield what is equal to the weight."""
-        matrix = _matrix(layer.values)
-        if matrix.nbytes < _SMALL or not _exact.is_suspect(matrix):
-            raise Declined("its weights are no structured matrix")
-        if layer.flipped:
-            matrix = matrix.T
-        for form, values in _exact.structured(matrix):
-            yield from _structured.candidates(layer, form, values, 0.0)
-        for found in _exact.kronecker(matrix):
-            yield from _kronecker_nodes.candidates(layer, metric, found)
-
-    def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
-        """Choose what runs as it is stored, and then the smallest."""
-        return [min(o.candidates, key=lambda c: (c.run is None, c.parameters)) for o in offers]
+        writer = Writer(model, context)
+        for layer in find(model, quiet, unpacked=False):
+            offered = [c for c in _candidates(layer) if c.suits(layer, "bytes")]
+            if offered:
+                chosen = min(offered, key=lambda c: (c.run is None, c.parameters))
+                writer.put(Offer(layer, Metric(source="weights"), tuple(offered)), chosen)
+        return writer.finish()
 
 
-def _matrix(values: Array) -> Array:
-    return values.reshape(len(values), -1)
-
-
-def _is_suspect(node: Node) -> bool:
-    weights = (t for t in node.inputs[:2] if isinstance(t, Constant) and len(t.shape) >= 2)
-    return any(
-        t.dtype.kind == "f" and t.values.nbytes >= _SMALL and _exact.is_suspect(_matrix(t.values))
-        for t in weights
-        if t.size
-    )
+def _candidates(layer: Layer) -> Iterator[Candidate]:
+    """Yield what is equal to a weight; halves would round what is between factors that run."""
+    matrix = layer.values.reshape(len(layer.values), -1)
+    if matrix.dtype.kind != "f" or matrix.nbytes < _SMALL or not _exact.is_suspect(matrix):
+        return
+    if layer.flipped:
+        matrix = matrix.T
+    yield from _selection.candidates(layer, matrix)
+    for form, values in _exact.structured(matrix):
+        yield from _structured.candidates(layer, form, values, 0.0)
+    for found in _exact.kronecker(matrix):
+        made = _kronecker_nodes.candidates(layer, Metric(), found)
+        yield from (c for c in made if c.run is None or matrix.dtype != np.float16)

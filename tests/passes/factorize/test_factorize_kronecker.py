@@ -161,6 +161,14 @@ def test_data_make_the_outputs_move_less() -> None:
     assert float(errors[0]["error"] or 0) < 0.9 * float(errors[1]["error"] or 0)
 
 
+@pytest.mark.parametrize("size", [256, 512])
+def test_a_weight_far_from_products_runs_as_one(size: int) -> None:
+    """All shapes of as many parameters are as bad; one that runs faster is taken."""
+    weight = np.random.default_rng(0).standard_normal((size, size)) / size
+    after, _ = kronecker(net("y = MatMul(x, w)", x=f"float[N, {size}]", rank=2, w=weight))
+    assert operators(after) == FAST
+
+
 def test_equal_factors_need_powers() -> None:
     before = net("y = MatMul(x, w)", x="float[N, 625]", rank=2, w=np.zeros((625, 10)))
     assert_declines(before, FactorizeKronecker(shared=True), "625 and 10 are not both powers of 2")

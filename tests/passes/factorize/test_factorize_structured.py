@@ -87,3 +87,31 @@ def test_it_is_lossless_and_its_result_stays() -> None:
     after, _ = structured(layer(planted("toeplitz")))
     again, _ = Pipeline(parse("lossless"))(after)
     assert again.size() <= after.size()
+
+
+SELECTIONS = {
+    "identity": (np.eye(128), ["Identity"]),
+    "diagonal": (np.diag(np.arange(1.0, 129)), ["Mul"]),
+    "permutation": (np.eye(128)[RANDOM.permutation(128)], ["Gather"]),
+    "choice": (np.eye(256)[:, :200] * 2, ["Gather", "Mul"]),
+}
+
+
+@pytest.mark.parametrize("kind", SELECTIONS)
+def test_inputs_are_chosen_and_scaled(kind: str) -> None:
+    weight, ops = SELECTIONS[kind]
+    after, _ = structured(layer(weight))
+    assert operators(after) == ops
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "ops"),
+    [
+        ("y = MatMul(w, x)", "float[128, N]", ["Reshape", "Mul"]),
+        ("y = Gemm<transA=1, alpha=0.5>(x, w)", "float[128, 3]", ["Transpose", "Mul", "Mul"]),
+    ],
+)
+def test_scaled_rows_and_columns(body: str, kind: str, ops: list[str]) -> None:
+    weight = np.diag(np.arange(1.0, 129))
+    after, _ = structured(net(body, x=kind, rank=2, w=weight))
+    assert operators(after) == ops
