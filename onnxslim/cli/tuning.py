@@ -26,7 +26,10 @@ _PATH = click.Path(path_type=Path)
 @_image_options
 @click.option("--epochs", type=int, default=5, show_default=True)
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples for one step.")
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
+@click.option(
+    "--lr", type=float, default=0.01, show_default=True,
+    help="Largest learning rate, relative to the size of what is tuned.",
+)  # fmt: skip
 @click.option(
     "--schedule", type=click.Choice(["constant", "cosine"]), default="cosine", show_default=True
 )

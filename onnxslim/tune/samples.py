@@ -23,6 +23,8 @@ _CACHED = 1 << 30
 class Batch:
     """Samples that are computed at once."""
 
+    places: Sequence[int]
+    """Which they are."""
     feed: Feed
     wanted: Mapping[str, torch.Tensor]
     """What the original makes of them."""
@@ -104,7 +106,7 @@ class Samples:
         if self.labels is not None:
             labels = torch.from_numpy(np.concatenate([self.labels[at] for at in places]))
         wanted = {name: torch_value(value) for name, value in self._wanted(places, feed).items()}
-        return Batch(feed, wanted, labels, weight)
+        return Batch(places, feed, wanted, labels, weight)
 
     def _wanted(self, places: list[int], feed: Feed) -> dict[str, Array]:
         if self._teacher is None:
