@@ -56,8 +56,9 @@ class Descent:
         return True
 
     def _best_place(self) -> int:
-        found = [epoch.held_out.loss for epoch in self.history]
-        return found.index(min(found))
+        scores = [epoch.held_out for epoch in self.history]
+        losses = [score.loss if score.is_finite else math.inf for score in scores]
+        return losses.index(min(losses))
 
     def epoch(self) -> Epoch:
         """Go through the samples once."""
