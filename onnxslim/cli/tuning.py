@@ -21,7 +21,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("-o", "--output", type=_PATH, required=True, help="Write the tuned model here.")
 @click.option("--original", type=_PATH, help="The model to tune toward.")
 @click.option(
-    "-c", "--data", required=True, metavar="SOURCE", help="Samples to tune on, as elsewhere."
+    "-c",
+    "--data",
+    required=True,
+    metavar="SOURCE",
+    help="Samples: files or folders, as for onnxslim -c.",
 )
 @_image_options
 @click.option("--epochs", type=int, default=5, show_default=True)
