@@ -31,7 +31,7 @@ from onnxslim.tune import Executor, Options, Tuner
 from onnxslim.tune.executor import array_of
 
 Array = npt.NDArray[Any]
-MNIST_SAMPLES, CIFAR_SAMPLES = 30_000, 2_000
+MNIST_SAMPLES, CIFAR_SAMPLES, CIFAR_TESTS = 10_000, 800, 1_000
 
 
 @dataclass
@@ -82,7 +82,8 @@ def cifar(data: Path) -> Task:
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
     samples = prepared(found["x_calib"][:CIFAR_SAMPLES])
-    return Task("input", samples, prepared(found["x_test"]), found["y_test"])
+    tests = prepared(found["x_test"][:CIFAR_TESTS])
+    return Task("input", samples, tests, found["y_test"][:CIFAR_TESTS])
 
 
 def matrices(model: Model) -> Iterator[Constant]:
@@ -136,7 +137,7 @@ def share(model: Model, bits: int) -> Model:
 def lenet300(models: Path, data: Path) -> None:
     """Prune by magnitude, tune, share in 4 bits, tune."""
     task, original = mnist(data), Model.load(models / "seeds" / "lenet300.onnx")
-    options = Options(epochs=10, loss="kl", lr=2e-3)
+    options = Options(epochs=10, loss="kl", lr=0.04)
     tell("LeNet-300-100", "error, %", "after tuning, %", "processor s")
     tell("---", "---", "---", "---")
     tell("original", f"{task.error(original):.2f}", "", "")
@@ -146,7 +147,7 @@ def lenet300(models: Path, data: Path) -> None:
     tell("8 % of weights", *errors, f"{seconds:.0f}")
     for bits in (4, 2):
         shared = share(better, bits)
-        best, seconds = task.tuned(shared, original, Options(epochs=3, loss="kl", lr=1e-3))
+        best, seconds = task.tuned(shared, original, Options(epochs=3, loss="kl", lr=0.01))
         errors = [f"{task.error(model):.2f}" for model in (shared, best)]
         tell(f"8 % of weights, shared in {bits} bits", *errors, f"{seconds:.0f}")
 
@@ -183,7 +184,7 @@ def mlp625(models: Path, data: Path) -> None:
     tell("original", f"{largest.size:,}", f"{task.error(original):.2f}", "", "")
     for rank in (16, 4):
         limited = factorize(original, rank)
-        better, seconds = task.tuned(limited, original, Options(epochs=5, loss="kl", lr=2e-3))
+        better, seconds = task.tuned(limited, original, Options(epochs=5, loss="kl", lr=0.02))
         errors = [f"{task.error(model):.2f}" for model in (limited, better)]
         tell(f"rank {rank}", f"{rank * sum(largest.shape):,}", *errors, f"{seconds:.0f}")
 
@@ -200,7 +201,7 @@ def resnet20(models: Path, data: Path) -> None:
     for strength in (0.0, 3e-4, 1e-3, 3e-3):
         tuned, seconds = original, 0.0
         if strength:
-            options = Options(epochs=3, batch=16, lr=5e-3, loss="kl", l1_gamma=strength)
+            options = Options(epochs=3, batch=8, lr=0.01, loss="kl", l1_gamma=strength)
             tuned, seconds = task.tuned(original, original, options)
         scales = [n.inputs[1].values for n in tuned.nodes() if n.op == "BatchNormalization"]
         zeros = sum(int((scale == 0).sum()) for scale in scales)

@@ -209,7 +209,8 @@ class Fake:
 
     outputs: Mapping[tuple[bytes, bool], float | None] = {}
 
-    def __init__(self, source: bytes, optimize: bool) -> None:
+    def __init__(self, source: bytes, optimize: bool, profile: bool = False) -> None:
+        assert not profile
         self.value = self.outputs[source if source in (b"good", b"bad") else b"original", optimize]
 
     def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:

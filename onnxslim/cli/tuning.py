@@ -21,12 +21,19 @@ _PATH = click.Path(path_type=Path)
 @click.option("-o", "--output", type=_PATH, required=True, help="Write the tuned model here.")
 @click.option("--original", type=_PATH, help="The model to tune toward.")
 @click.option(
-    "-c", "--data", required=True, metavar="SOURCE", help="Samples to tune on, as elsewhere."
+    "-c",
+    "--data",
+    required=True,
+    metavar="SOURCE",
+    help="Samples: files or folders, as for onnxslim -c.",
 )
 @image_options
 @click.option("--epochs", type=int, default=5, show_default=True)
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples for one step.")
-@click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
+@click.option(
+    "--lr", type=float, default=0.01, show_default=True,
+    help="Largest learning rate, relative to the size of what is tuned.",
+)  # fmt: skip
 @click.option(
     "--schedule", type=click.Choice(["constant", "cosine"]), default="cosine", show_default=True
 )

@@ -14,6 +14,7 @@ except ImportError as error:
 
 from onnxslim.tune.executor import Executor
 from onnxslim.tune.options import Options
-from onnxslim.tune.tuner import Epoch, Result, Score, Tuner
+from onnxslim.tune.result import Epoch, Result, Score
+from onnxslim.tune.tuner import Tuner
 
 __all__ = ["Epoch", "Executor", "Options", "Result", "Score", "Tuner"]

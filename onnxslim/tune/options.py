@@ -18,8 +18,8 @@ class Options:
     """How often to go through the samples."""
     batch: int = 64
     """Samples for one step."""
-    lr: float = 1e-3
-    """The largest learning rate, of Adam."""
+    lr: float = 0.01
+    """The largest learning rate: a step of Adam, relative to an initializer's root mean square."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate stays, or falls to zero along a cosine."""
     warmup: float = 0.0

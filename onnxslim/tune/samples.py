@@ -23,6 +23,8 @@ _CACHED = 1 << 30
 class Batch:
     """Samples that are computed at once."""
 
+    places: Sequence[int]
+    """Which they are."""
     feed: Feed
     wanted: Mapping[str, torch.Tensor]
     """What the original makes of them."""
@@ -50,7 +52,7 @@ class Samples:
             raise DataError("the data have no labels: an .npz file needs an array 'labels'")
         count = len(self.feeds)
         each, rest = divmod(len(given), count)
-        if rest or not each:
+        if not each or (rest and each == 1):  # a feed of several samples may leave out a rest
             raise DataError(f"{len(given)} labels do not belong to {count} samples")
         return [
             np.asarray(given[at * each : (at + 1) * each]).astype(np.int64) for at in range(count)
@@ -88,6 +90,7 @@ class Samples:
             isinstance(value, np.ndarray)
             and value.ndim > 0
             and both[name].shape == (2 * len(value), *value.shape[1:])
+            and _alike(value, both[name][: len(value)])
             for name, value in single.items()
         )
 
@@ -104,7 +107,7 @@ class Samples:
         if self.labels is not None:
             labels = torch.from_numpy(np.concatenate([self.labels[at] for at in places]))
         wanted = {name: torch_value(value) for name, value in self._wanted(places, feed).items()}
-        return Batch(feed, wanted, labels, weight)
+        return Batch(places, feed, wanted, labels, weight)
 
     def _wanted(self, places: list[int], feed: Feed) -> dict[str, Array]:
         if self._teacher is None:
@@ -131,6 +134,14 @@ def _joined(feeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(feeds) == 1:
         return dict(feeds[0])
     return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+
+
+def _alike(value: Array, again: Array) -> bool:
+    """Say whether *value* is what it was beside other samples."""
+    if value.dtype.kind != "f":
+        return bool((value == again).all())
+    scale = np.abs(value[np.isfinite(value)]).max(initial=0)
+    return bool(np.allclose(value, again, rtol=0, atol=1e-3 * scale, equal_nan=True))
 
 
 def session_of(model: Model, extra: Sequence[str] = ()) -> Session:
