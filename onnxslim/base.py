@@ -190,7 +190,10 @@ class Pass(ABC):
 
     @abstractmethod
     def apply(self, model: Model, context: Context) -> int:
-        """Rewrite *model* in place and return how many places changed; 0 means untouched."""
+        """Rewrite *model* in place and return how many places changed; 0 means untouched.
+
+        After 0 it is called again only once the model or the facts that it asked for are others.
+        """
 
 
 def opset_at_least(version: int) -> Precondition:
