@@ -7,7 +7,7 @@ squared errors of clipping and of rounding are least.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +16,7 @@ import numpy as np
 from onnxslim.ir import Array
 from onnxslim.observe import Observation
 
-Calibrator = Literal["error", "minmax", "percentile", "entropy", "mse"]
-Range = tuple[float, float]
+Calibrator = Literal["minmax", "percentile", "entropy", "mse"]
 SMALLEST = 2.0**-60
 """No scale is smaller, so that products of two are normal numbers."""
 _STEPS = 255
@@ -51,12 +50,6 @@ class Grid:
         return np.asarray(np.clip(made, 0, _STEPS))
 
 
-def candidates(seen: Observation, how: Calibrator) -> list[Range]:
-    """Return the ranges that may be covered: where errors decide, all but that of the entropy."""
-    kinds: Sequence[Calibrator] = ("mse", "percentile", "minmax") if how == "error" else (how,)
-    return list(dict.fromkeys(bounds(seen, kind) for kind in kinds))
-
-
 def bounds(seen: Observation, how: Calibrator) -> tuple[float, float]:
     """Return the range to cover."""
     low, high = float(seen.minimum), float(seen.maximum)
@@ -85,10 +78,10 @@ def _mse(counts: Array, edges: Array, low: float, high: float) -> tuple[float, f
         step = (upper - lower) / _STEPS
         return float((counts @ beyond**2 + inside * step**2 / 12) / total)
 
-    return min(_shares(low, high), key=lambda pair: cost(*pair))
+    return min(_candidates(low, high), key=lambda pair: cost(*pair))
 
 
-def _shares(low: float, high: float) -> Iterator[tuple[float, float]]:
+def _candidates(low: float, high: float) -> Iterator[tuple[float, float]]:
     if not low or not high:
         yield from ((low * share, high * share) for share in _SHARES[::-1])
         return

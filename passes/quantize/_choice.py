@@ -4,7 +4,7 @@ Rounding noise of layers adds up, and one more bit everywhere would quarter it (
 2016, Fixed Point Quantization of Deep Convolutional Networks), for an eighth more bytes and an
 eighth more work. That is what a layer is measured by: floats take its noise away for three times
 its bytes more, and about its work once more. It stays floats where the same gain by more bits
-would be dearer. Noise that 8 bits make of any layer is no reason.
+would be dearer. Noise that a single layer of 8 bits makes as a rule is no reason.
 """
 
 from __future__ import annotations
@@ -35,16 +35,9 @@ def choose(study: Study, context: Context, tolerance: float) -> Collection[str]:
     while order and prices[order[-1]] < _worth([alone[name] for name in order]):
         order.pop()
 
-    def is_close(count: int) -> bool:
-        return context.distance(study.trial(order[:count])) <= tolerance
-
-    if is_close(len(order)):
-        return order
-    fits, fails = 0, len(order)
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if is_close(middle) else (fits, middle)
-    return order[:fits]
+    while order and context.distance(study.trial(order)) > tolerance:
+        order.pop()
+    return order
 
 
 def _noise(model: Model, context: Context) -> float:
@@ -57,7 +50,7 @@ def _noise(model: Model, context: Context) -> float:
 
 def _worth(noises: Sequence[float]) -> float:
     """Return the share of bytes and of work that bits would cost to do without the last noise."""
-    bearable = max(sum(noises[:-1]), USUAL * len(noises))
+    bearable = max(sum(noises[:-1]), USUAL)
     return math.log2(max(1.0, sum(noises) / bearable)) / 2 / 8
 
 

@@ -5,9 +5,7 @@ Everything is kept by name, to serve for copies of the model too.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,9 +14,9 @@ from onnx import TensorProto
 from onnxslim import ir
 from onnxslim.base import Context
 from onnxslim.ir import Array, Model, Node, Tensor
-from onnxslim.observe import observe, samples, second_moments
+from onnxslim.observe import Observation, observe, samples, second_moments
 from onnxslim.passes.quantize import _layers as layers
-from onnxslim.passes.quantize._calibrate import Calibrator, Grid, Range, candidates
+from onnxslim.passes.quantize._calibrate import Calibrator, Grid, bounds
 from onnxslim.passes.quantize._placement import Placement, ceiling, place
 from onnxslim.passes.quantize._qdq import Layer, bias_of, takes_bias, write
 from onnxslim.passes.quantize._qoperator import to_operators
@@ -72,39 +70,18 @@ class Study:
             few = [node for node in found if self.rows[node].shape[-1] <= _LARGEST]
             each = max(1, _GRAM_ROWS // (data.count or _GRAM_ROWS))
             self.grams = second_moments(model, data, few, progress, each)
-        readers = defaultdict[str, list[Node]](list)
-        for node in found:
-            for name in {node.inputs[0].name, placement.origin(node.inputs[0]).name}:
-                readers[name].append(node)
-        self.ranges = {
-            name: self.range(tensor, candidates(seen[name], settings.calibrator), readers[name])
-            for name, tensor in tensors.items()
-        }
+        self.ranges = {name: self.range(t, seen[name]) for name, t in tensors.items()}
         grids = self.grids(placement)
         self.layers = {
             key(node): self.layer(node, grids[node.inputs[0]], model.opset) for node in found
         }
 
-    def range(self, tensor: Tensor, tried: Collection[Range], near: Collection[Node]) -> Range:
-        """Return the range of *tensor* that changes least of what layers make of it."""
+    def range(self, tensor: Tensor, seen: Observation) -> tuple[float, float]:
+        """Return what the numbers of *tensor* shall cover."""
+        low, high = bounds(seen, self.settings.calibrator)
         source = ir.producer(tensor)
         top = ceiling(source) if source is not None else None
-        if top is not None:
-            tried = [(0.0, min(high, top)) for _, high in tried]
-        if len(tried) == 1:
-            return next(iter(tried))
-        return min(tried, key=partial(self.moved, near))
-
-    def moved(self, near: Collection[Node], tried: Range) -> float:
-        """Return how much of the outputs of layers is noise where their input has that range."""
-        grid, total = Grid.over(*tried), 0.0
-        for node in near:
-            rows = self.rows[node]
-            real = _weights(node).astype(np.float32).transpose(0, 2, 1)
-            error = (grid.quantized(rows) - grid.zero) * float(grid.scale) - rows
-            power = float(np.square(rows @ real).sum())
-            total += float(np.square(error @ real).sum()) / (power or 1.0)
-        return total
+        return (low, high) if top is None else (0.0, min(high, top))
 
     def grids(self, placement: Placement) -> dict[Tensor, Grid]:
         """Return the numbers that each quantized tensor may take."""
