@@ -199,6 +199,19 @@ def movement(g: Grower) -> None:
             x = g.node(g.choose("Relu", "Neg", "Abs", "Tanh", "Sigmoid"), [x])
 
 
+@motif(1)
+def parts_of_parts(g: Grower) -> None:
+    """Slices in a row along one axis, of which something is left."""
+    x = g.pick(ok=lambda v: max(v.shape, default=0) > 2)
+    axis = x.shape.index(max(x.shape))
+    for _ in range(g.choose(2, 2, 3)):
+        start, end, step = g.choose(0, 0, 1), g.choose(2, 3, 2**31 - 1), g.choose(1, 1, 2)
+        if g.opset < 10:
+            x = g.node("Slice", [x], starts=[start], ends=[end], axes=[axis])
+        else:
+            x = g.node("Slice", [x, *(g.ints(number) for number in (start, end, axis, step))])
+
+
 @motif(1.5)
 def same_movement_twice(g: Grower) -> None:
     """Two values moved alike and then joined."""
@@ -215,11 +228,18 @@ def same_movement_twice(g: Grower) -> None:
     g.node("Transpose", [z], perm=back)
 
 
+@motif(1)
+def moved_and_reduced(g: Grower) -> None:
+    """A reduction that leaves several axes of what was transposed."""
+    x = transpose(g, g.pick(ok=lambda v: v.rank > 2))
+    axes = g.random.sample(range(x.rank), g.random.randint(1, x.rank - 2))
+    reduced(g, g.choose(*REDUCE), x, axes, keepdims=g.choose(0, 0, 1))
+
+
 @motif(3)
 def reduction(g: Grower) -> None:
     """Reductions, in a row, or with movement behind."""
     x = g.any_tensor() if g.flip(0.3) else g.pick()
-    x = transpose(g, x) if g.flip(0.2) else x
     op = g.choose(*REDUCE)
     for _ in range(g.choose(1, 1, 2)):
         axes = some_axes(g, x.rank) if g.flip(0.85) else None
