@@ -56,10 +56,9 @@ def shared(
     """
     chosen: list[Choice] = [None] * len(offers)
     spent = sum(cost(layer, None) for layer, _ in offers)
+    hulls = [_hull(layer, candidates, cost) for layer, candidates in offers]
     steps: list[tuple[float, int, int]] = []
-    hulls = []
-    for number, (layer, candidates) in enumerate(offers):
-        hulls.append(_hull(layer, candidates, cost))
+    for number, (layer, _) in enumerate(offers):
         _push(steps, number, hulls[number], 0, cost, layer)
     while spent > budget and steps:
         _, number, place = heapq.heappop(steps)
@@ -72,6 +71,29 @@ def shared(
             allowed = cost(layer, chosen[number]) + budget - spent
             fitting = [c for c in candidates if cost(layer, c) <= allowed]
             chosen[number] = min(fitting, key=_by_error)
+    return chosen
+
+
+def quietest(
+    offers: Sequence[tuple[Layer, Sequence[Candidate]]], power: float, cost: Cost
+) -> list[Choice]:
+    """Return the choice that costs least and whose squared errors add up to no more than *power*.
+
+    Each step takes what saves most for the error that it adds.
+    """
+    chosen: list[Choice] = [None] * len(offers)
+    hulls = [_hull(layer, candidates, cost) for layer, candidates in offers]
+    steps: list[tuple[float, int, int]] = []
+    for number, (layer, _) in enumerate(offers):
+        _push(steps, number, hulls[number], 0, cost, layer)
+    left = power
+    while steps:
+        _, number, place = heapq.heappop(steps)
+        added = _power(hulls[number][place]) - _power(chosen[number])
+        if added <= left:
+            chosen[number] = hulls[number][place]
+            left -= added
+            _push(steps, number, hulls[number], place, cost, offers[number][0])
     return chosen
 
 

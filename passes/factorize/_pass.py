@@ -32,6 +32,17 @@ class Offer:
     metric: Metric
     candidates: tuple[Candidate, ...]
 
+    @property
+    def frontier(self) -> str:
+        """What no other candidate beats in size and error, the smallest first."""
+        found: list[Candidate] = []
+        for candidate in sorted(self.candidates, key=lambda c: (c.parameters, c.error)):
+            if not found or candidate.error < found[-1].error:
+                found.append(candidate)
+        return ", ".join(
+            f"{c.parameters / self.layer.parameters:.3f} {c.family}: {c.error:.2g}" for c in found
+        )
+
 
 @dataclass(frozen=True)
 class FactorizePass(Pass):
@@ -126,6 +137,7 @@ class Writer:
                 "was": layer.stored,
                 "error": metric.error(layer.matrix, chosen.approximation(exact)),
                 "metric": metric.source,
+                "frontier": offer.frontier,
             }
         )
 

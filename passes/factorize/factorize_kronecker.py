@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxslim.base import Context
 from onnxslim.errors import Declined
-from onnxslim.ir import Array, Model
+from onnxslim.ir import Model
 from onnxslim.passes.factorize import _kronecker_nodes
 from onnxslim.passes.factorize._candidates import Candidate
 from onnxslim.passes.factorize._choose import Choice
 from onnxslim.passes.factorize._kronecker import (
     Kronecker,
-    Shape,
-    nearest,
     nearest_power,
     power_shape,
     refined,
-    shapes,
 )
+from onnxslim.passes.factorize._kronecker_search import Search, level
 from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.passes.factorize._pass import FactorizePass, Offer
-
-_PADDING = 8
-"""Rows and columns that may be added to find a shape of fewer parameters."""
-_WORTH = 0.9
-"""Of the parameters without padding, that a shape with padding may have."""
-_TRIED, _REFINED = 6, 2
-"""Shapes of a given number of parameters that are compared, and how many of them are refined."""
-_STEPS = 50
-"""Levels of errors while they grow e times: errors of one level differ by 2 % at most."""
-_LARGEST = 2048
-"""Unknowns of one least-squares problem, terms times rows of a factor."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +60,18 @@ class FactorizeKronecker(FactorizePass):
 
     def candidates(self, layer: Layer, metric: Metric) -> Iterable[Candidate]:
         """Return the sums of the shapes and sizes that were asked for."""
-        found = [self._power(layer, metric)] if self.shared else self._sums(layer, metric)
+        if self.shared:
+            found = [self._power(layer, metric)]
+        else:
+            pair = _pair(self.first) if self.first else None
+            found = list(Search(layer, self.terms, self.ratio, pair).found(metric))
         for one in found:
             yield from _kronecker_nodes.candidates(layer, metric, one)
 
     def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
         """Choose what moves the outputs least; of those that hardly differ, what runs faster."""
         return [
-            min(offer.candidates, key=lambda c: (_level(c.error), c.run is None, c.time))
+            min(offer.candidates, key=lambda c: (level(c.error), c.run is None, c.time))
             for offer in offers
         ]
 
@@ -95,71 +85,6 @@ class FactorizeKronecker(FactorizePass):
         if gram is None and self.factors > 2:
             gram = np.eye(layer.shape[0])
         return start if gram is None else refined(start, layer.matrix, gram)
-
-    def _sums(self, layer: Layer, metric: Metric) -> Iterator[Kronecker]:
-        """Yield those nearest in Frobenius norm, refined in the metric of the data."""
-        starts = [
-            nearest(_padded(layer, shape), shape, terms) for shape, terms in self._sizes(layer)
-        ]
-        rows, columns = layer.shape
-        starts.sort(key=lambda s: _level(metric.error(layer.matrix, s.matrix[:rows, :columns])))
-        for start in starts[:_REFINED]:
-            if metric.damped is None:
-                yield start
-            else:
-                extra = start.shape.size[0] - rows
-                gram = np.pad(metric.damped, (0, extra))
-                yield refined(start, _padded(layer, start.shape), gram)
-
-    def _sizes(self, layer: Layer) -> list[tuple[Shape, int]]:
-        """Return shapes to compare, and their terms."""
-        found = [(shape, self._count(layer, shape)) for shape in self._shapes(layer)]
-        usable = [(shape, terms) for shape, terms in found if terms]
-        if not usable:
-            raise Declined("no products of two factors have so few parameters")
-        if self.ratio is None and not self.first:
-            fewest = usable[0][0].parameters
-            usable = [item for item in usable if item[0].parameters == fewest]
-        return usable[:_TRIED]
-
-    def _shapes(self, layer: Layer) -> list[Shape]:
-        """Return the shapes in question; the kernel of a convolution stays in the second factor."""
-        taps = math.prod(layer.kernel)
-
-        def of(rows: int, columns: int) -> list[Shape]:
-            found = (s for s in shapes((rows, columns)) if s.rows[1] % taps == 0)
-            return [s for s in found if not self.first or _first(s) == _pair(self.first)]
-
-        inputs, outputs = layer.shape
-        plain = of(inputs, outputs)
-        extra = range(_PADDING + 1)
-        padded = [s for i in extra for j in extra for s in of(inputs + i * taps, outputs + j)[:1]]
-        best = min(padded, key=lambda s: s.parameters, default=None)
-        if best is None or (plain and best.parameters > _WORTH * plain[0].parameters):
-            return plain
-        return [best]
-
-    def _count(self, layer: Layer, shape: Shape) -> int:
-        """Return the number of terms for a shape; 0 if it does not qualify."""
-        terms = self.terms
-        if self.ratio is not None:
-            terms = int(self.ratio * layer.parameters / shape.parameters)
-        terms = min(terms, shape.most_terms)
-        return terms if terms * max(shape.rows) <= _LARGEST else 0
-
-
-def _level(error: float) -> int:
-    """Return a number that is the same for errors that hardly differ."""
-    return round(_STEPS * math.log(max(error, 1e-9)))
-
-
-def _padded(layer: Layer, shape: Shape) -> Array:
-    rows, columns = (new - old for new, old in zip(shape.size, layer.shape, strict=True))
-    return np.pad(layer.matrix, [(0, rows), (0, columns)])
-
-
-def _first(shape: Shape) -> tuple[int, int]:
-    return shape.rows[0], shape.columns[0]
 
 
 def _pair(text: str) -> tuple[int, int]:

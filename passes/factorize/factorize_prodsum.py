@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from onnxslim.base import Context
 from onnxslim.errors import Declined
 from onnxslim.ir import Model
-from onnxslim.passes.factorize import _structured
 from onnxslim.passes.factorize._candidates import Candidate
 from onnxslim.passes.factorize._choose import Choice
 from onnxslim.passes.factorize._families import FAMILIES
@@ -18,13 +16,7 @@ from onnxslim.passes.factorize._families._product import Product
 from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.passes.factorize._pass import FactorizePass, Offer
-
-_EACH = 4
-"""Forms of a family that are compared."""
-_REFINED = 3
-"""Forms that are fitted in the metric of the data, having been chosen without it."""
-_EXACT = 1e-7
-"""Errors below are rounding; what has fewer parameters is better then."""
+from onnxslim.passes.factorize._structured_search import best, forms_within, rank
 
 
 @dataclass(frozen=True)
@@ -54,22 +46,10 @@ class FactorizeProdsum(FactorizePass):
 
     def candidates(self, layer: Layer, metric: Metric) -> Iterable[Candidate]:
         """Yield the best forms, fitted in the metric of the data."""
-        for form in self._best(layer, metric):
-            values = form.fit(layer.matrix, metric.damped)
-            error = metric.error(layer.matrix, form.expand(values))
-            yield from _structured.candidates(layer, form, values, error)
-
-    def _best(self, layer: Layer, metric: Metric) -> Sequence[Form]:
         forms = list(self._forms(layer))
         if not forms:
             raise Declined("no structured matrix has so few parameters")
-        if len(forms) <= _REFINED:
-            return forms
-
-        def error(form: Form) -> float:
-            return metric.error(layer.matrix, form.expand(form.fit(layer.matrix, None)))
-
-        return sorted(forms, key=lambda form: _rank(error(form), form.parameters))[:_REFINED]
+        yield from best(layer, metric, forms)
 
     def _forms(self, layer: Layer) -> Iterator[Form]:
         size = *layer.shape, round(self.ratio * layer.parameters)
@@ -77,16 +57,11 @@ class FactorizeProdsum(FactorizePass):
         if self.family != "auto" and len(families) > 1:
             yield from Product.of(families, *size)
         else:
-            for family in families:
-                yield from itertools.islice(family.within(*size), _EACH)
+            yield from forms_within(families, *size)
 
     def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
         """Choose what moves the outputs least; of exact ones, the smallest."""
         return [
-            min(offer.candidates, key=lambda c: (*_rank(c.error, c.parameters), c.run is None))
+            min(offer.candidates, key=lambda c: (*rank(c.error, c.parameters), c.run is None))
             for offer in offers
         ]
-
-
-def _rank(error: float, parameters: int) -> tuple[float, int]:
-    return max(error, _EXACT), parameters

@@ -1,0 +1,232 @@
+"""What factorized weights save, cost, and do to the outputs.
+
+    python benchmarks/factorize.py MODELS DATA [--parts metric,speed,models] [--only NAME ...]
+
+``metric`` compares plain SVD with SVD in the metric of the data at the same ranks, on samples that
+were not used for calibration: the root of noise over signal, and the share of right answers where
+there are labels. ``shared`` is the same number of weights for the whole model, which its layers
+share. ``speed`` is how many times as fast as the dense layer the form runs
+that factorize-low-rank chooses, by processor time, both by turns; ``dense`` where it keeps the
+layer. ``models`` factorizes every model of a folder at ratio 0.5 and tells what became of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxslim import Calibration, Model, Pipeline, api, parse
+from onnxslim.errors import OnnxslimError
+from onnxslim.passes.factorize.factorize_low_rank import FactorizeLowRank
+from onnxslim.validate import Reference
+
+Array = npt.NDArray[Any]
+RATIOS = (0.75, 0.5, 0.25)
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+# Whitened against plain ---------------------------------------------------------------------------
+
+
+def digits(data: Path, part: str) -> tuple[Array, Array]:
+    """Return handwritten digits and what they are."""
+    held = np.load(data / "mnist.npz")
+    x = held[f"x_{part}"][:2000, None].astype(np.float32) / 255
+    return (x - 0.1307) / 0.3081, held[f"y_{part}"][:2000]
+
+
+def photographs(data: Path, part: str) -> tuple[Array, Array]:
+    """Return photographs, normalised as torchvision does, and what they show."""
+    held, kind = np.load(data / "cifar10.npz"), "calib" if part == "train" else "test"
+    x = held[f"x_{kind}"][:512].astype(np.float32) / 255
+    x = (x - np.array(MEAN, np.float32)) / np.array(SPREAD, np.float32)
+    return x.transpose(0, 3, 1, 2), held[f"y_{kind}"][:512]
+
+
+TRAINED = {
+    "seeds/lenet300": digits,
+    "seeds/mlp625": digits,
+    "classify/cifar10_resnet56_bn": photographs,
+}
+BERT = "transformer/tf_bert_qa_tiny"
+
+
+class Case:
+    """A model after the lossless recipe, with samples to calibrate on and others to test with."""
+
+    def __init__(self, name: str, models: Path, data: Path) -> None:
+        self.model, _ = Pipeline(parse("lossless"), check="off")(
+            Model.load(models / f"{name}.onnx")
+        )
+        self.labels: Array | None = None
+        if name == BERT:
+            self.calibration = api._calibration("random:64", self.model, None, 0)
+            self.test = api._calibration("random:16", self.model, None, 1)
+        else:
+            (self.input,) = (t.name for t in self.model.graph.inputs)
+            self.calibration = self._feeds(TRAINED[name](data, "train")[0])
+            x, self.labels = TRAINED[name](data, "test")
+            self.test = self._feeds(x)
+        self.reference = Reference(self.model.to_bytes(), self.model, self.test)
+
+    def _feeds(self, x: Array) -> Calibration:
+        return Calibration.of([{self.input: x[i : i + 64]} for i in range(0, len(x) - 63, 64)])
+
+    def apply(self, aware: bool, **options: Any) -> Model:
+        """Return the model factorized, with or without the data."""
+        step = FactorizeLowRank(form="channel", **options)
+        return Pipeline((step,), check="off")(self.model, self.calibration if aware else None)[0]
+
+    def judged(self, model: Model) -> str:
+        """Return noise over signal at the worst output, and right answers in percent."""
+        noise = math.sqrt(self.reference.noise(model.to_bytes()))
+        if self.labels is None:
+            return f"{noise:.4f}"
+        session = session_of(model)
+        right = [session.run(None, dict(feed))[0].argmax(1) for feed in self.test]
+        found = np.concatenate(right)
+        return f"{noise:.4f} ({100 * float((found == self.labels[: len(found)]).mean()):.1f} %)"
+
+
+def part_metric(given: argparse.Namespace) -> Iterator[str]:
+    """Plain and whitened SVD."""
+    yield "| model | ratio | plain | whitened | plain, shared | whitened, shared |"
+    for name in (*TRAINED, BERT):
+        if given.only and name not in given.only:
+            continue
+        case = Case(name, given.models, given.data)
+        for ratio in RATIOS:
+            plain = case.apply(False, ratio=ratio)
+            aware = case.apply(True, ratio=ratio)
+            total = Pipeline((), check="off")(aware)[1].before.parameters
+            shared = [case.apply(data, parameters=total) for data in (False, True)]
+            cells = " | ".join(case.judged(model) for model in (plain, aware, *shared))
+            yield f"| {name} | {ratio} | {cells} |"
+
+
+# Speed --------------------------------------------------------------------------------------------
+
+
+def session_of(model: Model) -> ort.InferenceSession:
+    """Open a model on one thread, fully optimized."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    return ort.InferenceSession(model.to_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def dense(size: int, batch: int) -> Model:
+    """Return one product."""
+    weight = np.random.default_rng(size).standard_normal((size, size)).astype(np.float32)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, size]) for n in "xy"]
+    graph = helper.make_graph(
+        [node], "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")]
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return Model.from_proto(made)
+
+
+def speedup(before: Model, after: Model, batch: int, size: int, rounds: int) -> float:
+    """Return how many times as fast *after* runs."""
+    x = np.random.default_rng(0).standard_normal((batch, size)).astype(np.float32)
+    sessions = [session_of(before), session_of(after)]
+    times: list[list[float]] = [[], []]
+    repeats = max(1, min(2000, 2 * 10**8 // (batch * size * size)))
+    for _ in range(rounds):
+        for number, session in enumerate(sessions):
+            start = time.thread_time()
+            for _ in range(repeats):
+                session.run(None, {"x": x})
+            times[number].append(time.thread_time() - start)
+    return float(statistics.median(a / b for a, b in zip(*times, strict=True)))
+
+
+def part_speed(given: argparse.Namespace) -> Iterator[str]:
+    """Low rank at several shares of the break-even rank."""
+    yield "| size | batch | " + " | ".join(f"rank 1/{n}" for n in (2, 4, 8, 16)) + " |"
+    for size in (256, 512, 1024, 2048, 4096):
+        for batch in (1, 8, 64):
+            before, cells = dense(size, batch), []
+            for share in (2, 4, 8, 16):
+                step = FactorizeLowRank(rank=size // share, aim="speed")
+                after, report = Pipeline((step,), check="off")(before)
+                found = speedup(before, after, batch, size, given.rounds) if report.changed else 0
+                cells.append(f"{found:.2f}" if found else "dense")
+            yield f"| {size} | {batch} | {' | '.join(cells)} |"
+
+
+# Every model --------------------------------------------------------------------------------------
+
+
+def part_models(given: argparse.Namespace) -> Iterator[str]:
+    """Ratio 0.5 of all models that have a layer to factorize."""
+    yield "| model | layers | bytes | largest error of a layer | seconds | remarks |"
+    for path in sorted(given.models.rglob("*.onnx")):
+        name = str(path.relative_to(given.models).with_suffix(""))
+        if given.only and name not in given.only:
+            continue
+        start = time.process_time()
+        try:
+            before = Model.load(path)
+            steps = parse("factorize-low-rank{ratio=0.5}")
+            after, report = Pipeline(steps, budget=1e9)(before)
+            onnx.checker.check_model(after.proto()) if after.fits_one_file() else None
+        except (OnnxslimError, onnx.checker.ValidationError) as error:
+            yield f"| {name} | - | - | - | - | {str(error).splitlines()[0][:80]} |"
+            continue
+        (step,) = report.steps
+        if not step.changes:
+            continue
+        worst = max(note["error"] for note in step.notes)
+        share = report.after.bytes / report.before.bytes
+        left = orphans(after)
+        remarks = [*report.warnings, *([f"{left} orphans"] if left else [])]
+        seconds = time.process_time() - start
+        yield (
+            f"| {name} | {step.changes} | {share:.2f} | {worst:.3f} | {seconds:.1f} "
+            f"| {'; '.join(remarks)[:80]} |"
+        )
+
+
+def orphans(model: Model) -> int:
+    """Count the initializers of the main graph that nobody reads."""
+    proto = model.proto()
+    read = {name for node in proto.graph.node for name in node.input}
+    read |= {output.name for output in proto.graph.output}
+    if any(a.HasField("g") for node in proto.graph.node for a in node.attribute):
+        return 0
+    return sum(tensor.name not in read for tensor in proto.graph.initializer)
+
+
+PARTS = {"metric": part_metric, "speed": part_speed, "models": part_models}
+
+
+def main() -> None:
+    """Print tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("models", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=15, help="times that each layer is timed")
+    given = parser.parse_args()
+    for part in given.parts.split(","):
+        for number, line in enumerate(PARTS[part](given)):
+            print(line, flush=True)
+            if not number:
+                print("|" + " --- |" * (line.count("|") - 1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
