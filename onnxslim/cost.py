@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnxslim.ir import Constant, Model, Node, Opaque, Tensor, Variable
+from onnxslim.ir import Constant, Model, Node, Opaque, Tensor, Variable, is_deterministic
 from onnxslim.shapes import Dim, Facts, infer
 
 
@@ -20,7 +20,7 @@ class Stats:
     ``nodes`` counts operators, those of subgraphs and function bodies included, but no constants;
     ``ops`` counts them by name. ``parameters`` are the elements of all constants in the file.
     ``macs`` are the multiply-accumulates of one run in which every unknown dimension is 1, each
-    subgraph runs once, and function bodies do not count.
+    subgraph runs once, and function bodies do not count, nor does what depends on constants alone.
     """
 
     nodes: int
@@ -40,7 +40,7 @@ def measure(model: Model, facts: Facts | None = None, size: int | None = None) -
         ops=dict(sorted(ops.items())),
         parameters=parameters(model),
         bytes=model.size() if size is None else size,
-        macs=sum(macs(node, facts) for node in nodes),
+        macs=total_macs(model, facts),
     )
 
 
@@ -88,6 +88,19 @@ def _unpacks(node: Node, packed: Mapping[Tensor, tuple[int, int]]) -> bool:
     """Say whether *node* computes from constants for a single other one."""
     known = all(isinstance(t, Constant) or t in packed for t in node.inputs if t.name)
     return known and len(node.outputs[0].outputs) == 1
+
+
+def total_macs(model: Model, facts: Facts) -> int:
+    """Return the multiply-accumulates of one run: not of what is computed once, at load."""
+    total = 0
+    known: set[Tensor] = set()
+    for graph in model.graphs():
+        for node in graph.nodes:
+            if all(isinstance(t, Constant) or not t.name or t in known for t in node.inputs):
+                known.update(node.outputs if is_deterministic(node) else ())
+            else:
+                total += macs(node, facts)
+    return total
 
 
 # Parameters ---------------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ def shared(
             allowed = cost(layer, chosen[number]) + budget - spent
             fitting = [c for c in candidates if cost(layer, c) <= allowed]
             chosen[number] = min(fitting, key=_by_error)
-    return chosen
+    pairs = zip(offers, chosen, strict=True)
+    return [c and closest(candidates, c.parameters) for (_, candidates), c in pairs]
 
 
 def quietest(

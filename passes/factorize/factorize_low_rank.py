@@ -97,8 +97,7 @@ class FactorizeLowRank(FactorizePass):
             return shared(found, self.parameters - other, _parameters)
         if self.macs is not None:
             facts = context.facts(model)
-            total = sum(cost.macs(node, facts) for node in model.nodes())
-            other = total - sum(layer.macs for layer, _ in found)
+            other = cost.total_macs(model, facts) - sum(layer.macs for layer, _ in found)
             return shared(found, self.macs - other, _macs)
         return [smallest(o.candidates, self._error) for o in offers]
 

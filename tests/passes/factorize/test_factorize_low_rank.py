@@ -88,6 +88,17 @@ def test_layers_that_would_not_run_faster_are_multiplied_out_at_load() -> None:
     assert folded.to_bytes() == after.to_bytes()
 
 
+def test_what_is_multiplied_out_at_load_is_no_work_of_a_run() -> None:
+    before = net("y = MatMul(x, w)", x="float[1, 64]", rank=2, w=weights(64, 64))
+    _, report = low_rank(before, rank=8)
+    assert report.after.macs == report.before.macs == 64 * 64
+
+
+def test_a_shared_budget_prefers_what_runs_faster() -> None:
+    *_, report = two_layers(parameters=25_000)
+    assert {note["form"] for note in notes(report)} == {"runs as factors"}
+
+
 def test_for_speed_they_stay_as_they_are() -> None:
     before = net("y = MatMul(x, w)", x="float[1, 64]", rank=2, w=weights(64, 64))
     after, report = low_rank(before, rank=8, aim="speed")
