@@ -71,8 +71,8 @@ class Case:
         )
         self.labels: Array | None = None
         if name == BERT:
-            self.calibration = api._calibration("random:64", self.model, None, 0)
-            self.test = api._calibration("random:16", self.model, None, 1)
+            self.calibration = api.calibration("random:64", self.model, None, 0)
+            self.test = api.calibration("random:16", self.model, None, 1)
         else:
             (self.input,) = (t.name for t in self.model.graph.inputs)
             self.calibration = self._feeds(TRAINED[name](data, "train")[0])

@@ -244,6 +244,7 @@ def _adjustable(model: Model) -> tuple[Model, list[str]]:
         weight = ir.constant(copy.names.shortest(), site.values)
         ir.replace_uses(site.tensor, weight)
         ir.release([site.tensor], copy.pinned())
+        copy.graph.initializers.append(weight)  # even where only a body reads it
         names.append(weight.name)
     for graph in copy.graphs():
         graph.compact()

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kit import holding, model
 from nets import net, weights
 from onnxslim import Calibration, Model, Pipeline, parse
 from onnxslim.errors import SpecError
@@ -112,3 +113,12 @@ def test_a_loose_budget_leaves_few_bits() -> None:
 def test_takes_one_budget() -> None:
     with pytest.raises(SpecError, match="give one budget"):
         parse("allocate-bits{bits=4,sqnr=20}")
+
+
+def test_a_weight_that_only_a_body_reads_is_measured() -> None:
+    text = """main (float[2,64] x, int64 n) => (float[2,64] y) <bool c = {1}>
+    { y = Loop(n, c, x) <body = b (int64 i, bool go, float[2,64] s) => (bool g2, float[2,64] s2)
+     { g2 = Identity(go) m = MatMul(s, w) s2 = Tanh(m) }> }"""
+    before = holding(model(text), w=weights(64, 64).astype(np.float32))
+    _, report = Pipeline((AllocateBits(bits=4),), budget=1e9)(before)
+    assert report.steps[0].changes, report.steps[0]
