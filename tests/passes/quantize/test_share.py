@@ -1,0 +1,177 @@
+"""Weights that share values, restored when onnxruntime loads the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kit import assert_declines, holding, model, operators, optimized
+from nets import weights
+from onnxslim import Calibration, Model, Pipeline, parse
+from onnxslim.errors import SpecError
+from onnxslim.passes.quantize._codebook import fit
+from onnxslim.passes.quantize.share import Share
+from onnxslim.pipeline import Report
+from onnxslim.runtime import Session
+
+RNG = np.random.default_rng(0)
+DENSE = ["Cast", "Div", "Mod", "Reshape", "Gather", "Reshape"]
+TEXT = "g (float[N, 256] x) => (float[N, 64] y) { y = MatMul(x, w) }"
+
+
+def product(w: Any = None, opset: int = 17, text: str = TEXT) -> Model:
+    w = weights(256, 64) if w is None else w
+    return holding(model(text, opset, 8), w=w.astype(np.float32))
+
+
+def sparse(density: float) -> Any:
+    return np.where(RNG.random((256, 64)) < density, weights(256, 64), 0)
+
+
+def shared(before: Model, data: Calibration | None = None, **options: Any) -> tuple[Model, Report]:
+    after, report = Pipeline((Share(**options),), budget=1e9)(before, data)
+    assert not report.warnings
+    assert report.changed, report.steps[0].places
+    return after, report
+
+
+def restored(after: Model) -> Any:
+    """Return the weights that the shared model multiplies by."""
+    return Session(after.to_bytes(), optimize=True).run({"x": np.eye(256, dtype=np.float32)})["y"]
+
+
+def forms(report: Report) -> list[Any]:
+    return [row["stored"] for row in report.steps[0].notes]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({}, 1 / 8),
+        ({"values": 4}, 1 / 16),
+        ({"values": 6}, 1 / 12),
+        ({"values": 3}, 1 / 20),
+        ({"values": 256}, 1 / 4),
+        ({"rows": 4, "values": 64}, 1 / 16),
+        ({"levels": "uniform"}, 1 / 8),
+    ],
+)
+def test_stores_only_what_tells_values_apart(options: dict[str, Any], part: float) -> None:
+    before = product()
+    after, _ = shared(before, **options)
+    table = 4 * options.get("values", 16) * options.get("rows", 1)
+    assert after.size() < part * before.size() + table + 700
+
+
+def test_weights_take_no_other_values() -> None:
+    after, _ = shared(product(), values=16)
+    assert len(np.unique(restored(after))) <= 16
+
+
+def test_few_values_come_back_exactly() -> None:
+    w = RNG.choice(np.array([-0.5, 0.25, 0.75]), (256, 64)).astype(np.float32)
+    after, _ = shared(product(w), values=4)
+    assert np.array_equal(restored(after), w)
+
+
+@pytest.mark.parametrize(
+    ("density", "form"), [(0.9, "dense"), (0.3, "mask"), (0.05, "gaps"), (0.001, "gaps")]
+)
+def test_zeros_stay_zeros_in_the_shortest_form(density: float, form: str) -> None:
+    w = sparse(density)
+    after, report = shared(product(w), values=15)
+    assert forms(report) == [form]
+    assert np.array_equal(restored(after) == 0, w == 0)
+
+
+def test_onnxruntime_runs_the_same_operators_as_before() -> None:
+    for density in (1.0, 0.3, 0.05):
+        after, _ = shared(product(sparse(density)))
+        assert optimized(after) == ["MatMul"], density
+
+
+def test_folding_leaves_the_weights_packed() -> None:
+    after, _ = shared(product(sparse(0.05)))
+    again, _ = Pipeline(parse("lossless,lossless"))(after)
+    assert again.size() <= after.size()
+
+
+def test_k_means_errs_less_than_levels_of_one_step() -> None:
+    _, clusters = shared(product())
+    _, steps = shared(product(), levels="uniform")
+    assert clusters.steps[0].notes[0]["error"] < steps.steps[0].notes[0]["error"]
+
+
+def test_levels_of_one_step_are_multiples_of_it() -> None:
+    values = RNG.normal(size=(4_000, 1)).astype(np.float32)
+    table = fit(values, np.ones(4_000), 9, "uniform", 0).table[:, 0]
+    assert np.allclose(np.diff(table), np.diff(table)[0], rtol=1e-5)
+    assert np.abs(table).min() < 1e-6
+
+
+def test_layers_can_share_one_codebook() -> None:
+    text = """g (float[N, 256] x) => (float[N, 64] y, float[N, 64] z)
+    { y = MatMul(x, w) z = MatMul(x, v) }"""
+    before = holding(product(text=text), v=(weights(256, 64) * 1.5).astype(np.float32))
+    after, _ = shared(before, per="model")
+    tables = {t.name for t in after.constants() if t.dtype == np.float32}
+    assert len(tables) == 1
+
+
+def test_weights_that_meet_strong_inputs_err_less() -> None:
+    power = np.where(np.arange(256) < 32, 30.0, 0.3).astype(np.float32)
+    data = Calibration.of([{"x": RNG.normal(size=(64, 256)).astype(np.float32) * power}])
+    w = RNG.normal(size=(256, 64)) * np.where(np.arange(256) < 32, 0.05, 1.0)[:, None]
+
+    def missed(**options: Any) -> float:
+        after, _ = shared(product(w), data, values=8, **options)
+        return float(np.square(restored(after) - w)[:32].sum())
+
+    assert missed(weighted=True) < 0.5 * missed()
+
+
+LAYERS = {
+    "Conv": ("y = Conv(x, w)", (64, 16, 3, 3), "float[2, 16, 6, 6]", "float"),
+    "Gemm": ("y = Gemm<transB = 1>(x, w)", (64, 256), "float[2, 256]", "float"),
+    "Gather": ("y = Gather(w, x)", (256, 64), "int64[2]", "float"),
+    "half precision": ("y = MatMul(x, w)", (256, 64), "float16[2, 256]", "float16"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_shares_the_weights_of(name: str) -> None:
+    body, shape, x, kind = LAYERS[name]
+    w = weights(*shape).astype(np.float16 if kind == "float16" else np.float32)
+    before = holding(model(f"g ({x} x) => ({kind} y) {{ {body} }}", 17, 8), w=w)
+    after, _ = shared(before)
+    assert operators(after)[:-1] == DENSE
+
+
+def test_small_weights_stay() -> None:
+    text = "g (float[N, 4] x) => (float[N, 4] y) { y = MatMul(x, w) }"
+    assert_declines(product(weights(4, 4), text=text), Share(), "would grow")
+
+
+def test_weights_that_do_not_divide_into_rows_stay() -> None:
+    text = "g (float[N, 5] x) => (float[N, 5] y) { y = MatMul(x, w) }"
+    assert_declines(product(weights(5, 5), text=text), Share(rows=2), "do not divide")
+
+
+def test_old_opsets_are_refused() -> None:
+    assert_declines(product(opset=9), Share(), "needs opset 10")
+
+
+@pytest.mark.parametrize(
+    "spec", ["share{values=1}", "share{rows=0}", "share{rows=2,levels=uniform}"]
+)
+def test_options_that_make_no_sense_are_refused(spec: str) -> None:
+    with pytest.raises(SpecError):
+        parse(spec)
+
+
+def test_codes_that_fill_no_whole_bytes_come_back() -> None:
+    w = RNG.choice(np.array([-0.5, 0.25, 0.75]), (256, 63)).astype(np.float32)
+    after, _ = shared(product(w, text=TEXT.replace("64", "63")), values=3)
+    assert np.array_equal(restored(after), w)
