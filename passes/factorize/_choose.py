@@ -1,7 +1,8 @@
 """Which of the candidates a layer gets: for one limit of its own, or one shared by all layers.
 
-Where running as factors takes no less than three quarters of what the best weight that is only
-stored as factors may take, the layer runs as factors, because that is faster too.
+Where a layer that runs as factors takes no less than three quarters of what the best weight that is
+only stored as factors may take, and its error is at most half as large again, it runs as factors,
+because that is faster too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from onnxslim.passes.factorize._layers import Layer
 
 Choice = Candidate | None
 """None leaves the layer as it is."""
+_ROUNDING = 1e-7
 Cost = Callable[[Layer, Choice], int]
-_CLOSE = 0.75
+_CLOSE, _NEAR = 0.75, 1.5
 
 
 def closest(candidates: Sequence[Candidate], most: float) -> Choice:
@@ -24,7 +26,8 @@ def closest(candidates: Sequence[Candidate], most: float) -> Choice:
     best = min(fitting, key=_by_error, default=None)
     if best is None or best.run:
         return best
-    running = (c for c in fitting if c.run and c.parameters >= _CLOSE * best.parameters)
+    enough, near = _CLOSE * best.parameters, _NEAR * best.error + _ROUNDING
+    running = (c for c in fitting if c.run and c.parameters >= enough and c.error <= near)
     return min(running, key=_by_error, default=best)
 
 
