@@ -2,8 +2,9 @@
 
 Layers (Conv, Gemm, MatMul with constant weights) are chosen by the caller. Carriers are operators
 that onnxruntime runs on 8-bit integers too; one is taken where it reads only what layers and
-carriers make, and another one of them reads it or there is less to read behind it. So no operator
-in the middle of integers computes with floats, and none at the edge is quantized in vain.
+carriers make (or, to add, something else too), and another one of them reads it or there is less to
+read behind it. So no operator in the middle of integers computes with floats, and none at the edge
+is quantized in vain.
 """
 
 from __future__ import annotations
@@ -149,10 +150,12 @@ class _Placer:
 
         def pays(node: Node) -> bool:
             inputs = set(data_inputs(node))
+            is_read = not read.isdisjoint(self.ends(node))
+            if node.operator == "Add" and is_read:  # rounding one summand is less than
+                return not inputs.isdisjoint(made | needed)  # unpacking the other and rounding
             if not inputs <= made | needed:
                 return False
-            shrinks = node.operator in _SHRINKING and inputs <= whole
-            return shrinks or not read.isdisjoint(self.ends(node))
+            return is_read or (node.operator in _SHRINKING and inputs <= whole)
 
         edge = {node for node in self.carriers if not pays(node)}
         self.carriers -= edge

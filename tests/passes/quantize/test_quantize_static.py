@@ -76,6 +76,8 @@ A = f"a = Conv{PADS}(x, w)"
         (f"{A} b = Conv{PADS}(x, v) c = Add(a, b) y = Relu(c)",
          "QLinearConv QLinearConv QLinearAdd"),
         (f"{A} b = Clip(a, nil, one) y = Conv(b, v)", "QLinearConv QLinearConv"),
+        (f"{A} b = Tanh(x) c = Add(a, b) y = Conv(c, v)",
+         "QLinearConv Tanh QLinearAdd QLinearConv"),
         (f"{A} b = Tanh(a) y = Conv(b, v)", "QLinearConv Tanh QLinearConv"),
         (f"{A} b, c = Split<axis = 1, num_outputs = 2>(a) d = Concat<axis = 1>(c, b)"
          " y = Conv(d, v)",
