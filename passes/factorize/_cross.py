@@ -20,21 +20,23 @@ _GROWTH = 64
 
 
 def may_be_narrow(stored: Array, most: int) -> bool:
-    """Say whether a matrix may be of rank *most* or less; looks at a part of it, and is quick."""
+    """Say whether a matrix may be of rank *most* or less; looks at a part of it, and is quick.
+
+    A part whose equations have a small solution is far from singular, and so is the matrix.
+    """
     rows, columns = stored.shape
-    size = most + 1
-    if size > min(rows, columns):
-        return True
+    size = min(most + 1, rows, columns)
     picked = np.arange(size)
     part = stored[picked * rows // size][:, picked * columns // size].astype(np.float32)
     lengths = np.linalg.norm(part, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not lengths.all():
         return True
+    signs = np.sign(np.random.default_rng(size).normal(size=(size, 2))).astype(np.float32)
     try:
-        inverse = np.linalg.inv(part / lengths)
+        solutions = np.linalg.norm(np.linalg.solve(part / lengths, signs), axis=0)
     except np.linalg.LinAlgError:
         return True
-    return not 1 / np.linalg.norm(inverse) > _SURELY * np.sqrt(size)
+    return not np.sqrt(size) / solutions.max() > _SURELY * np.sqrt(size)
 
 
 def narrow(matrix: Array, dtype: np.dtype[np.floating], most: int) -> tuple[Array, Array] | None:

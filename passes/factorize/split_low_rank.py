@@ -14,6 +14,7 @@ from onnxslim.passes.factorize._layers import Layer, find
 from onnxslim.passes.factorize._lowrank import fastest, of_factors
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.passes.factorize._pass import Offer, Writer
+from onnxslim.passes.factorize._threads import one_thread
 
 _MOST = 256
 """The largest rank that is looked for, which bounds the time for a layer."""
@@ -31,7 +32,8 @@ class SplitLowRank(Pass):
         quiet = replace(context, declined=Counter(), places=[])
         writer = Writer(model, context)
         for layer in find(model, quiet, unpacked=False):
-            factors = _factors(layer)
+            with one_thread():
+                factors = _factors(layer)
             if factors is not None:
                 chosen = of_factors(layer, *factors)
                 if chosen.suits(layer, "speed"):
