@@ -9,6 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import onnx
 import pytest
@@ -218,16 +219,21 @@ def test_obeys_the_laws(kind: type[Pass], proto: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("part", range(8))
 def test_all_obey_the_laws(part: int) -> None:
-    """Drawing models takes longer than rewriting them, so each one is shown to all passes."""
-    suspects = list(PASSES)
+    """Drawing models takes longer than rewriting them, so each one is shown to all passes.
+
+    To lossy ones, which take longer, every fourth is.
+    """
+    suspects, turns = list(PASSES), count()
 
     @seed(part)
     @settings(examples(40), derandomize=False)
     @given(proto=graphs())
     def obey(proto: onnx.ModelProto) -> None:
         before = Model.from_proto(proto)
-        content = before.to_bytes()
+        content, turn = before.to_bytes(), next(turns)
         for name in suspects:
+            if turn % 4 and PASSES[name].effect is Effect.LOSSY and len(suspects) > 1:
+                continue
             try:
                 obeys_the_laws(PASSES[name], before, content)
             except Exception:
