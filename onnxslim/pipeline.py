@@ -197,6 +197,8 @@ class _Run:
         self.warnings: list[str] = []
         self.checked = False
         """Whether every pass was checked, so that a second run would tell nothing new."""
+        self.resigned = False
+        """Whether fusions were looked after as far as that goes."""
         self.facts: tuple[Model, Facts] | None = None
         self.asked = False
         """Whether a pass of this round has seen `facts`, so that they stay until its end."""
@@ -244,11 +246,8 @@ class _Run:
             return self._checked(source, self._copy())
         return current
 
-    def _checked(
-        self, source: runtime.Source, current: Model, accept: _Accept | None = None
-    ) -> Model:
+    def _checked(self, source: runtime.Source, current: Model) -> Model:
         """Run all passes, each on a copy that is kept only if it passes the checks."""
-        accept = accept or self._accept
         self.done, self.checked = [_Tally(step) for step in self.pipeline.passes], True
 
         def attempt(tally: _Tally) -> int:
@@ -258,17 +257,50 @@ class _Run:
                 changes = self._apply(tally, candidate)
                 if changes:
                     candidate.sort()
-                    accept(tally, candidate, source)
+                    self._accept(tally, candidate, source)
                     current = candidate
                 return changes
             except (_Guilty, BrokenModel) as reason:
                 tally.take_back(changes)
                 tally.skip(f"left out on this model: {reason}")
-                if not isinstance(reason, Unfused):
-                    self.warnings.append(f"{tally.kind.name} was left out on this model: {reason}")
+                self.warnings.append(f"{tally.kind.name} was left out on this model: {reason}")
                 return 0
 
         self._rounds(attempt)
+        return current
+
+    def _fused(self, source: runtime.Source) -> Model:
+        """Run all passes again, but leave out those that cost a fusion of onnxruntime.
+
+        Only passes that changed something before are looked at.
+        """
+        suspects = {tally.kind.name for tally in self.done if tally.changes}
+        self.done = [_Tally(step) for step in self.pipeline.passes]
+        current = self._copy()
+
+        def attempt(tally: _Tally) -> int:
+            nonlocal current
+            if tally.kind.name not in suspects:
+                return self._apply(tally, current)
+            candidate = current.copy()
+            changes = self._apply(tally, candidate)
+            if changes:
+                candidate.sort()
+                with _source(candidate) as content:
+                    lost = self._reference(source).fuses_less(content)
+                if lost is not None:
+                    tally.take_back(changes)
+                    tally.skip(f"left out on this model: {lost}")
+                    return 0
+                current = candidate
+            return changes
+
+        try:
+            with no_collection():
+                self._rounds(attempt)
+        except (_Guilty, BrokenModel) as reason:
+            logger.info("%s; starting over, checking each pass", reason)
+            return self._checked(source, self._copy())
         return current
 
     def _rounds(self, run: Callable[[_Tally], int]) -> None:
@@ -419,23 +451,16 @@ class _Run:
             return result, after, Validation(reason="nothing changed")
         try:
             return result, after, self._compare(result, source)
+        except Unfused as error:
+            logger.info("%s; looking for the pass that did it", error)
+            self.resigned = True
+            result = self._fused(source)
         except BrokenModel as error:
             if self.checked:
                 raise
-            unfused = isinstance(error, Unfused)
-            level = logging.INFO if unfused else logging.WARNING
-            logger.log(level, "%s; looking for the pass that did it", error)
-            accept = self._accept_fused if unfused else self._accept
-        result = self._checked(source, self._copy(), accept)
-        self.checked = accept == self._accept
+            logger.warning("%s; looking for the pass that did it", error)
+            result = self._checked(source, self._copy())
         return self._finished(result, source, before)
-
-    def _accept_fused(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
-        """Look only at what onnxruntime fuses."""
-        with _source(candidate) as content:
-            lost = self._reference(source).fuses_less(content)
-        if lost is not None:
-            raise Unfused(lost)
 
     def _accept(self, tally: _Tally, candidate: Model, source: runtime.Source) -> None:
         with _source(candidate) as content:
@@ -469,7 +494,7 @@ class _Run:
         if self.pipeline.effect is not Effect.LOSSY:
             if not found.passed:
                 raise BrokenModel(f"{moved}, allowed is {found.allowed:.2g}")
-            if reference.unfused is not None:
+            if reference.unfused is not None and not self.resigned:
                 raise Unfused(reference.unfused)
             return found
         least, allowed = self.pipeline.min_sqnr, self.pipeline.max_error
@@ -511,10 +536,6 @@ def _way_out(moved: float) -> str:
         return ": integers, texts, infinities or NaN differ"
     digits = 1 - math.floor(math.log10(moved))
     return f"; --max-error {math.ceil(moved * 10**digits) / 10**digits:g} would allow it"
-
-
-_Accept = Callable[["_Tally", Model, runtime.Source], None]
-"""Raises BrokenModel where what a pass made of the model is not acceptable."""
 
 
 class _Guilty(Exception):
