@@ -226,7 +226,7 @@ def test_all_obey_the_laws(part: int) -> None:
     suspects, turns = list(PASSES), count()
 
     @seed(part)
-    @settings(examples(40), derandomize=False)
+    @settings(examples(30), derandomize=False)
     @given(proto=graphs())
     def obey(proto: onnx.ModelProto) -> None:
         before = Model.from_proto(proto)
