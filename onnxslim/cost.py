@@ -96,11 +96,18 @@ def total_macs(model: Model, facts: Facts) -> int:
     known: set[Tensor] = set()
     for graph in model.graphs():
         for node in graph.nodes:
-            if all(isinstance(t, Constant) or not t.name or t in known for t in node.inputs):
-                known.update(node.outputs if is_deterministic(node) else ())
+            if _is_fixed(node, known):
+                known.update(node.outputs)
             else:
                 total += macs(node, facts)
     return total
+
+
+def _is_fixed(node: Node, known: set[Tensor]) -> bool:
+    """Say whether *node* computes the same in every run; bodies read more than its inputs."""
+    if not is_deterministic(node) or any(True for _ in node.subgraphs()):
+        return False
+    return all(isinstance(t, Constant) or not t.name or t in known for t in node.inputs)
 
 
 # Parameters ---------------------------------------------------------------------------------------

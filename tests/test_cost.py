@@ -121,3 +121,11 @@ def test_what_unpacks_weights_is_part_of_the_layer() -> None:
     <int8[4, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}, float[4] s = {1,2,3,4}>
     { f = Cast <to = 1> (w) d = Mul(f, s) y = MatMul(x, d) }""")
     assert layers(packed) == [Layer("y", "MatMul", 20, 32, 32)]
+
+
+def test_a_branch_of_a_constant_condition_reads_what_varies() -> None:
+    chosen = model("""main (float[2, 4] x, float[4, 4] v) => (float[2, 4] y) <bool c = {1}>
+    { m = If (c) <then_branch = t () => (float[2, 4] a) { a = Identity(x) },
+                  else_branch = e () => (float[2, 4] b) { b = Neg(x) }>
+      y = MatMul(m, v) }""")
+    assert measure(chosen).macs == 32

@@ -117,7 +117,7 @@ class Trial:
         """Round so that errors cancel in the outputs, where that is better; see `_rounding`."""
         made = np.empty_like(nearest.rows)
         for group, scales in enumerate(nearest.scales.astype(np.float64)):
-            grid = _grid.Grid(8, made[group].shape, scales[:, None])
+            grid = _grid.Grid(256, made[group].shape, scales[:, None])
             made[group] = _rounding.second_order(
                 self.real[group], (1,), grid, gram[group : group + 1]
             )
