@@ -14,11 +14,12 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import os
 import pkgutil
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -47,10 +48,20 @@ def _built_in() -> Iterator[type[Pass]]:
 @functools.cache
 def _modules() -> dict[str, str]:
     """Map the name of every built-in pass to its module, which is not imported."""
-    package = onnxslim.passes
-    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    names = (info.name for info in found if not info.ispkg and "._" not in info.name)
+    names = _below(onnxslim.passes.__path__, onnxslim.passes.__name__)
     return {name.rpartition(".")[2].replace("_", "-"): name for name in names}
+
+
+def _below(folders: Iterable[str], package: str) -> Iterator[str]:
+    """Yield the modules of a package and its packages, none of which is imported."""
+    for info in pkgutil.iter_modules(folders):
+        name = f"{package}.{info.name}"
+        if info.name.startswith("_"):
+            continue
+        if info.ispkg:
+            yield from _below([os.path.join(folder, info.name) for folder in folders], name)
+        else:
+            yield name
 
 
 def _defined(name: str) -> type[Pass]:

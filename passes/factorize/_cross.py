@@ -15,6 +15,8 @@ _ROUNDING = 16
 """Units in the last place of the largest element of row and column: what may be rounding."""
 _SURELY = 1e-5
 """A singular value, of the length of a row, that no rounding makes of zero."""
+_MIXING = 2654435769
+"""Multiples of it, as 32 bits, have first bits in no order (Knuth 1973, section 6.4)."""
 _GROWTH = 64
 """How much larger than the product the sum of the absolute terms may be."""
 
@@ -31,7 +33,8 @@ def may_be_narrow(stored: Array, most: int) -> bool:
     lengths = np.linalg.norm(part, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not lengths.all():
         return True
-    signs = np.sign(np.random.default_rng(size).normal(size=(size, 2))).astype(np.float32)
+    bits = np.arange(2 * size, dtype=np.uint32) * np.uint32(_MIXING) >> 31
+    signs = np.where(bits, np.float32(1), np.float32(-1)).reshape(size, 2)
     try:
         solutions = np.linalg.norm(np.linalg.solve(part / lengths, signs), axis=0)
     except np.linalg.LinAlgError:

@@ -92,11 +92,18 @@ def structured(matrix: Array) -> Iterator[tuple[Form, Values]]:
 
 
 def hints(matrix: Array) -> bool:
-    """Say whether a corner is constant along a diagonal, or the far corners are zero."""
-    if min(matrix.shape) < 2 or not np.isfinite(matrix[:2, :2]).all():
+    """Say whether a corner is constant along a diagonal, or the far corners are zero.
+
+    Blocks of two rows have both diagonals; others have a third element to look at.
+    """
+    if min(matrix.shape) < 2 or not np.isfinite(matrix[:3, :3]).all():
         return False
     (a, b), (c, d) = matrix[:2, :2]
-    return bool(_near(a, d) or _near(b, c) or (matrix[0, -1] == 0 and matrix[-1, 0] == 0))
+    down, up = _near(a, d), _near(b, c)
+    if down != up and min(matrix.shape) > 2:
+        down = down and _near(d, matrix[2, 2])
+        up = up and _near(matrix[1, 2], matrix[2, 1])
+    return bool(down or up or (matrix[0, -1] == 0 and matrix[-1, 0] == 0))
 
 
 def _near(one: np.floating[Any], other: np.floating[Any]) -> bool:

@@ -31,13 +31,16 @@ class SplitLowRank(Pass):
         """Look at every weight, at few of them closely."""
         quiet = replace(context, declined=Counter(), places=[])
         writer = Writer(model, context)
-        for layer in find(model, quiet, unpacked=False):
-            with one_thread():
+        layers = find(model, quiet, unpacked=False)
+        if not layers:
+            return 0
+        with one_thread():
+            for layer in layers:
                 factors = _factors(layer)
-            if factors is not None:
-                chosen = of_factors(layer, *factors)
-                if chosen.suits(layer, "speed"):
-                    writer.put(Offer(layer, Metric(), (chosen,)), chosen)
+                if factors is not None:
+                    chosen = of_factors(layer, *factors)
+                    if chosen.suits(layer, "speed"):
+                        writer.put(Offer(layer, Metric(), (chosen,)), chosen)
         return writer.finish()
 
 
