@@ -6,7 +6,7 @@ Source: MatMul-1, Gemm-7 and Conv-1 of the ONNX operator specification, and thei
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +20,8 @@ from onnxslim.passes.factorize._speed import convolution, product
 from onnxslim.shapes import Dim, Facts
 
 OPERATORS = ("MatMul", "Gemm", "Conv")
+_LARGE = 1 << 24
+"""Bytes of weights that are worth giving back."""
 _LARGEST_CONE = 8
 """Nodes that may compute a weight from constants."""
 
@@ -121,6 +123,14 @@ def find(model: Model, context: Context, unpacked: bool = True) -> list[Layer]:
     pinned = model.pinned()
     found = (_layer(model, context, pinned, *item) for item in readers.items())
     return [layer for layer in found if layer is not None]
+
+
+def in_turn(model: Model, layers: Iterable[Layer]) -> Iterator[Layer]:
+    """Yield *layers*, and give back the memory of large mapped weights after a look at them."""
+    for layer in layers:
+        yield layer
+        if layer.values.nbytes >= _LARGE:
+            model.store.forget_pages()
 
 
 def _layer(

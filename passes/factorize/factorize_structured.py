@@ -12,7 +12,7 @@ from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Model
 from onnxslim.passes.factorize import _exact, _kronecker_nodes, _selection, _structured
 from onnxslim.passes.factorize._candidates import Candidate
-from onnxslim.passes.factorize._layers import Layer, find
+from onnxslim.passes.factorize._layers import Layer, find, in_turn
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.passes.factorize._pass import Offer, Writer
 
@@ -36,7 +36,7 @@ class FactorizeStructured(Pass):
         """Look at a few elements of every weight first: most are not structured."""
         quiet = replace(context, declined=Counter(), places=[])
         writer = Writer(model, context)
-        for layer in find(model, quiet, unpacked=False):
+        for layer in in_turn(model, find(model, quiet, unpacked=False)):
             offered = [c for c in _candidates(layer) if c.suits(layer, "bytes")]
             if offered:
                 chosen = min(offered, key=lambda c: (c.run is None, c.parameters))

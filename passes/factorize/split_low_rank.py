@@ -10,7 +10,7 @@ import numpy as np
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Model
 from onnxslim.passes.factorize._cross import may_be_narrow, narrow
-from onnxslim.passes.factorize._layers import Layer, find
+from onnxslim.passes.factorize._layers import Layer, find, in_turn
 from onnxslim.passes.factorize._lowrank import fastest, of_factors
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.passes.factorize._pass import Offer, Writer
@@ -35,7 +35,7 @@ class SplitLowRank(Pass):
         if not layers:
             return 0
         with one_thread():
-            for layer in layers:
+            for layer in in_turn(model, layers):
                 factors = _factors(layer)
                 if factors is not None:
                     chosen = of_factors(layer, *factors)
