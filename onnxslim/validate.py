@@ -450,7 +450,7 @@ class Reference:
             self.reason = f"onnxruntime does not run the original twice: {error}"
             return
         for name, value in first.expected.items():
-            if not _repeats(value, again[name], name):
+            if not repeats(value, again[name], name):
                 self._random.add(name)
         if self._random:
             names = ", ".join(sorted(self._random))
@@ -662,7 +662,8 @@ def _excess(difference: Difference) -> float:
     return math.inf
 
 
-def _repeats(first: Any, again: Any, name: str) -> bool:
+def repeats(first: Any, again: Any, name: str) -> bool:
+    """Say whether two runs gave output *name* the same bits."""
     try:
         return _error(first, again, name).identical
     except BrokenModel:

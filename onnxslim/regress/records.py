@@ -27,7 +27,7 @@ from onnxslim.errors import BrokenModel, CannotRun, DataError, OutputError
 from onnxslim.ir import Model
 from onnxslim.pipeline import Progress, silent, versions
 from onnxslim.runtime import Session, Source, lent
-from onnxslim.validate import distance, rounding
+from onnxslim.validate import distance, repeats, rounding
 
 EXPECTED = "expected.json"
 _FORMAT = 1
@@ -207,7 +207,7 @@ class _Recorder:
             self._write(done - 1, feed, outputs)
             if done == 1:
                 again = plain.run(feed)
-                self.random = {n for n, v in outputs.items() if not _same(v, again[n], n)}
+                self.random = {n for n, v in outputs.items() if not repeats(v, again[n], n)}
             self._measure(outputs, optimized, feed)
             progress("recording", done, min(count, feeds.count or count))
         return done
@@ -276,13 +276,6 @@ def _optimized(source: Source) -> Session | None:
         return Session(source, optimize=True)
     except CannotRun:
         return None
-
-
-def _same(first: Any, second: Any, name: str) -> bool:
-    try:
-        return distance(first, second, name)[1]
-    except BrokenModel:
-        return False
 
 
 def _sha256(path: Path) -> str:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from onnxslim.ir import Array, Tensor, Variable
-from onnxslim.passes.factorize._families._form import Indexed
+from onnxslim.passes.factorize._families._diagonals import Diagonals
 from onnxslim.passes.factorize._families._nodes import count, upright
 from onnxslim.rewrite import Builder
 
 
-class Hankel(Indexed):
+class Hankel(Diagonals):
     """W[i, j] = a[i + j]."""
 
     family = "hankel"
-
-    @classmethod
-    def within(cls, rows: int, columns: int, most: int) -> Iterator[Hankel]:
-        """Yield the only one."""
-        if rows + columns - 1 <= most:
-            yield cls(rows, columns)
-
-    @property
-    def parameters(self) -> int:
-        """One for each antidiagonal."""
-        return self.rows + self.columns - 1
 
     def place(self) -> Array:
         """Count antidiagonals from the upper left."""

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from onnxslim.ir import Array, Tensor, Variable
-from onnxslim.passes.factorize._families._form import Indexed
+from onnxslim.passes.factorize._families._diagonals import Diagonals
 from onnxslim.passes.factorize._families._nodes import count, upright
 from onnxslim.rewrite import Builder
 
 
-class Toeplitz(Indexed):
+class Toeplitz(Diagonals):
     """W[i, j] = a[j - i]."""
 
     family = "toeplitz"
-
-    @classmethod
-    def within(cls, rows: int, columns: int, most: int) -> Iterator[Toeplitz]:
-        """Yield the only one."""
-        if rows + columns - 1 <= most:
-            yield cls(rows, columns)
-
-    @property
-    def parameters(self) -> int:
-        """One for each diagonal."""
-        return self.rows + self.columns - 1
 
     def place(self) -> Array:
         """Count diagonals from the lower left."""
