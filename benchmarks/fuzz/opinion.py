@@ -15,8 +15,9 @@ from benchmarks.fuzz.values import TYPES, Feed, declaration, load
 from onnxslim.shapes import say_clearly
 
 _SINGLE = (TensorProto.FLOAT, TensorProto.FLOAT16)
-_CLOSE, _CLOSE_HALVES = 1e-5, 1e-2
-"""Relative differences that are none, the second for constants that passes rounded to halves."""
+_CLOSE, _CLOSE_HALVES = 1e-5, 3e-2
+"""Relative differences that are none, the second for constants that passes rounded to halves, of
+which sums may keep little but the rounding."""
 _CANCELLED = 1e-10
 """What is left of a difference that is zero but for rounding is smaller, in double precision."""
 
@@ -77,7 +78,11 @@ def _doubled(value: Any) -> Any:
 
 
 def lawful(proto: ModelProto, feeds: Sequence[Feed]) -> list[Feed]:
-    """Return the feeds on which every node obeys ONNX's rules: onnxruntime takes others too."""
+    """Return the feeds on which every node obeys ONNX's rules: onnxruntime takes others too.
+
+    Nor do feeds count from which the model makes infinities or NaN on the way: in another order,
+    the same numbers may stay within bounds.
+    """
     return [feed for feed in feeds if _is_lawful(proto, feed)]
 
 
@@ -94,7 +99,14 @@ def _is_lawful(proto: ModelProto, feed: Feed) -> bool:
         return False
     types = {item.name: item.type for item in (*session.get_inputs(), *session.get_outputs())}
     values = {name: (types[name], value) for name, value in {**feed, **found}.items()}
+    if all(map(_is_finite, feed.values())) and not all(map(_is_finite, found.values())):
+        return False
     return all(_obeys(proto, node, values) for node in proto.graph.node)
+
+
+def _is_finite(value: Any) -> bool:
+    dense = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return not dense or bool(np.isfinite(value).all())
 
 
 def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]]) -> bool:
@@ -115,6 +127,8 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
     )
     one.graph.CopyFrom(graph)
     say_clearly(one)
+    if node.op_type == "Concat":  # whose inference overlooks sizes that do not match
+        return _is_foreseen(one, values)
     try:
         onnx.shape_inference.infer_shapes(one, strict_mode=True)
     except onnx.shape_inference.InferenceError:

@@ -99,8 +99,8 @@ JUMPY = frozenset(
     | {"GridSample", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log"}
     | {"LpNormalization", "LpPool", "MaxPool", "MaxRoiPool", "MaxUnpool", "Mod"}
     | {"NonMaxSuppression", "NonZero", "Not", "OneHot", "QuantizeLinear", "Range", "Reciprocal"}
-    | {"Resize", "RoiAlign", "Round", "Shrink", "Sign", "Sqrt", "Tan", "ThresholdedRelu", "TopK"}
-    | {"Unique", "Upsample", "Where"}
+    | {"ReduceLogSum", "Resize", "RoiAlign", "Round", "Shrink", "Sign", "Sqrt", "Tan"}
+    | {"ThresholdedRelu", "TopK", "Unique", "Upsample", "Where"}
 )
 """What a difference in the last digit can throw far off, and what has poles."""
 

@@ -98,6 +98,19 @@ def test_feeds_that_onnx_forbids_are_told(body: str, count: int) -> None:
     assert len(lawful(of.proto(), feeds)) == count
 
 
+def test_numbers_that_overflow_on_the_way_prove_nothing() -> None:
+    of = model("""g (float[1] x) => (float[1] y) <float[1] z = {0}> {
+        d = Div(x, z) y = Mul(d, z)
+    }""")
+    assert not lawful(of.proto(), [{"x": np.ones(1, np.float32)}])
+
+
+def test_sizes_that_a_concat_must_not_join_are_forbidden() -> None:
+    of = model("g (float[2, 1] x, float[1, 0] e) => (float[?, ?] y) { y = Concat<axis = 1>(x, e) }")
+    feed = {"x": np.ones((2, 1), np.float32), "e": np.ones((1, 0), np.float32)}
+    assert not lawful(of.proto(), [feed])
+
+
 def test_what_onnx_misreads_is_lawful() -> None:
     of = model("g (float[1, 3, 1] x) => (float[3] y) { y = Squeeze<axes = [2, 0]>(x) }", opset=10)
     feed = {"x": np.ones((1, 3, 1), np.float32)}

@@ -133,6 +133,8 @@ def random_node(g: Grower, schema: defs.OpSchema) -> None:
             made = attribute(g, name, declared.type, rank)
             if made is not None:
                 attrs[name] = made
+    if attrs.get("auto_pad", "NOTSET") != "NOTSET":
+        attrs.pop("pads", None)  # ONNX forbids both, onnxruntime adds them
     outputs = g.random.randint(schema.min_output or 1, min(schema.max_output, 3) or 1)
     if schema.name == "Split" and outputs > 1:
         raise Refused  # onnxruntime may not survive it
