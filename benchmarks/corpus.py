@@ -1,6 +1,10 @@
 """Slim every model below a folder, each in its own process, and tell how it went.
 
     python benchmarks/corpus.py FOLDER [--output corpus.json] [--limit SECONDS]
+    python benchmarks/corpus.py FOLDER --passes lossless,quantize-static --data random:4
+
+With ``--data``, lossy passes may be named too; ``--max-error`` is their budget. What a pass declined
+is in the JSON file.
 
 For each ``.onnx`` file: whether onnxruntime loads it, nodes, parameters and bytes before and after,
 the largest error relative to an output's scale, seconds, peak memory in MB, and a verdict:
@@ -28,7 +32,7 @@ BAD = {"WRONG", "LARGER", "CRASH", "HANG"}
 WIDTHS = (46, 11, 15, 21, 23, 9, 8, 7, 30)
 
 
-def slim_one(path: Path, passes: str) -> dict[str, Any]:
+def slim_one(path: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Slim one model in this process."""
     from onnxslim import api, runtime
     from onnxslim.errors import BrokenModel, CannotRun, InputError
@@ -45,7 +49,7 @@ def slim_one(path: Path, passes: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "small.onnx"
         try:
-            outcome = api.run(path, passes)
+            outcome = api.run(path, **options)
             outcome.save(target)
         except InputError as error:
             return row | {"verdict": "refused", "reason": str(error)}
@@ -70,15 +74,15 @@ def _verdict(row: dict[str, Any], passed: bool | None, changed: bool, usable: bo
     return "unvalidated"
 
 
-def _child(path: Path, passes: str) -> None:
-    row = slim_one(path, passes)
+def _child(path: Path, options: str) -> None:
+    row = slim_one(path, json.loads(options))
     row["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(row))
 
 
-def run(path: Path, passes: str, limit: float) -> dict[str, Any]:
+def run(path: Path, options: dict[str, Any], limit: float) -> dict[str, Any]:
     """Slim one model in a process of its own, *limit* seconds at most."""
-    command = [sys.executable, __file__, "--child", str(path), "--passes", passes]
+    command = [sys.executable, __file__, str(path), "--child", json.dumps(options)]
     start = time.perf_counter()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
@@ -119,19 +123,22 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("corpus.json"))
     parser.add_argument("--limit", type=float, default=300.0, help="seconds per model")
     parser.add_argument("--passes", default="lossless")
+    parser.add_argument("--data", help="calibration data that suit all models: random:4")
+    parser.add_argument("--max-error", type=float)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        _child(args.folder, args.passes)
+        _child(args.folder, args.child)
         return 0
+    options = {"passes": args.passes, "data": args.data, "max_error": args.max_error}
     paths = sorted(args.folder.rglob("*.onnx"))
     rows: dict[str, dict[str, Any]] = {}
     header = ["model", "verdict", "nodes", "parameters", "bytes", "error", "seconds", "MB", "notes"]
     _print(header)
     with ThreadPoolExecutor(args.jobs) as pool:
         for path, row in zip(
-            paths, pool.map(lambda p: run(p, args.passes, args.limit), paths), strict=True
+            paths, pool.map(lambda path: run(path, options, args.limit), paths), strict=True
         ):
             name = str(path.relative_to(args.folder))
             rows[name] = row
