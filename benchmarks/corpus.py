@@ -3,8 +3,8 @@
     python benchmarks/corpus.py FOLDER [--output corpus.json] [--limit SECONDS]
     python benchmarks/corpus.py FOLDER --passes lossless,quantize-static --data random:4
 
-With ``--data``, lossy passes may be named too; ``--max-error`` is their budget. What a pass declined
-is in the JSON file.
+With ``--data``, lossy passes may be named too; ``--max-error`` is their budget. What a pass
+declined is in the JSON file.
 
 For each ``.onnx`` file: whether onnxruntime loads it, nodes, parameters and bytes before and after,
 the largest error relative to an output's scale, seconds, peak memory in MB, and a verdict:
