@@ -254,3 +254,21 @@ def test_backwards_to_the_largest_number_is_to_the_front_in_onnxruntime() -> Non
     after, report = Pipeline((FoldKnownValues(),), check="each")(before)
     assert not report.warnings
     assert "Slice" in [node.op for node in after.nodes()]
+
+
+def test_a_slope_of_higher_rank_than_its_operand_gives_a_rank_that_onnx_does_not_foresee() -> None:
+    before = model("""g (float[1, 4, 1, 1] s) => (float[?, ?, ?, ?] y) <float[0, 2] x = {}> {
+        p = PRelu(x, s) y = Transpose<perm = [2, 0, 1, 3]>(p)
+    }""")
+    assert_declines(before, DropNoopMovement())
+
+
+def test_axes_from_the_end_before_opset_11_are_what_onnxruntime_makes_of_them() -> None:
+    before = model(
+        """g (float[4, 3] x) => (int64[?] n) <int64[1] last = {3}> {
+            u = Unsqueeze<axes = [-2, 1]>(x) s = Shape(u) n = Gather(s, last)
+        }""",
+        opset=9,
+    )
+    (after,) = assert_rewrites(before, FoldKnownValues(), []).graph.outputs
+    assert after.values.tolist() == [3]

@@ -222,3 +222,18 @@ def test_operators_of_classical_learning(call: str, shape: tuple[object, ...]) -
     proto = parser.parse_model(f"""<ir_version: 10, opset_import: ["" : 21, "ai.onnx.ml" : 3]>
     g (float[N, 4] x) => (y) <int64[1, 2] i = {{0, 1}}> {{ y = ai.onnx.ml.{call} }}""")
     assert shape_of(Model.from_proto(proto)) == shape
+
+
+@pytest.mark.parametrize(
+    ("call", "shape"),
+    [
+        ("Squeeze<axes = [-1]>(x)", (3, 2)),
+        ("Unsqueeze<axes = [-2]>(x)", (3, 2, 1, 1)),
+        ("Slice<axes = [-2], starts = [0], ends = [1]>(x)", (3, 1, 1)),
+    ],
+)
+def test_axes_from_the_end_are_read_as_onnxruntime_reads_them(
+    call: str, shape: tuple[object, ...]
+) -> None:
+    facts_of = load(f"{{ z = {call} y = Relu(z) }}", "float[3, 2, 1] x", opset=9)
+    assert shape_of(facts_of) == shape

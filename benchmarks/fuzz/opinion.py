@@ -18,6 +18,9 @@ _SINGLE = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _CLOSE, _CLOSE_HALVES = 1e-5, 3e-2
 """Relative differences that are none, the second for constants that passes rounded to halves, of
 which sums may keep little but the rounding."""
+_WANTS_SCALARS = {"BlackmanWindow", "HammingWindow", "HannWindow", "Range"}
+"""Operators whose inputs onnxruntime takes as vectors of one element too, as does ONNX while it
+knows no values."""
 _CANCELLED = 1e-10
 """What is left of a difference that is zero but for rounding is smaller, in double precision."""
 
@@ -127,6 +130,8 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
     )
     one.graph.CopyFrom(graph)
     say_clearly(one)
+    if node.op_type in _WANTS_SCALARS and any(np.ndim(values[name][1]) for name in given):
+        return False
     if node.op_type == "Concat":  # whose inference overlooks sizes that do not match
         return _is_foreseen(one, values)
     try:

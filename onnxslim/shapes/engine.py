@@ -104,11 +104,18 @@ class Engine:
         typed = all(t in self.known.types or self._inferred_type(t) for t in node.outputs if t.name)
         if said is not None and typed:
             return said
-        if said is not None and node.operator.startswith(dims.UNKNOWN_TO_ONNX):
+        if said is not None and self._keeps_type(node):
             self.known.types[node.outputs[0]] = self.known.elem_type(node.inputs[0])
             return said
         found = self._ask_again(node)
         return [self._loose(item) for item in found] if said is None else said
+
+    def _keeps_type(self, node: Node) -> bool:
+        """Say whether the result has the type of the first input, though ONNX does not know."""
+        if node.operator.startswith(dims.UNKNOWN_TO_ONNX):
+            return True
+        proto = self._inferred.protos.get(node)
+        return proto is not None and proto.domain == inferred.MISREAD
 
     def _inferred_type(self, tensor: Tensor) -> int:
         return self._inferred.types.get(tensor, Type(0, None)).elem_type

@@ -9,6 +9,7 @@ feeds break the model's own contract and are not provided for.) Not believed are
 * names of input dimensions that occur twice, because nobody checks that the two are equal;
 * negative dimensions, which exporters write for unknown ones;
 * initializers that the caller may override;
+* what it makes of axes that count from the end before the operator's version foresees them;
 * names of dimensions that ONNX invents for the elements of sequences: one name for all of them.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,6 +31,10 @@ Dim = int | str | None
 
 REPEATED = frozenset({"Loop", "Scan"})
 """Operators whose subgraph runs any number of times, none included."""
+_COUNTS_FROM_END = {"Slice": 10, "Squeeze": 11, "Unsqueeze": 11}
+"""The opset from which ONNX reads negative axes of these operators as onnxruntime always has."""
+MISREAD = "onnxslim.misread"
+"""The domain of nodes that ONNX's inference passes over."""
 _FIRST_IR_WITH_FREE_INITIALIZERS = 4
 _SHADOW = "\x01"
 """Stands between a name and a number that makes it unique."""
@@ -103,6 +108,7 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
     for info in main.input:
         _forget_unsure_dimensions(info.type)
     say_clearly(model)
+    _silence_misread(graphs, model)
     for function in model.functions:
         del function.value_info[:]
     for graph in graphs:
@@ -190,6 +196,18 @@ def say_clearly(model: ModelProto) -> None:
                 attribute.ints[:] = sorted(attribute.ints)
         elif node.op_type == "STFT" and all(a.name != "onesided" for a in node.attribute):
             node.attribute.add(name="onesided", type=AttributeProto.INT, i=1)
+
+
+def _silence_misread(graphs: Sequence[GraphProto], model: ModelProto) -> None:
+    """Hide from ONNX the nodes whose axes it misreads where they count from the end.
+
+    Those versions of the operators do not foresee such axes, but onnxruntime takes them.
+    """
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    for node in (node for graph in graphs for node in graph.node):
+        old = node.domain in ("", "ai.onnx") and version < _COUNTS_FROM_END.get(node.op_type, 0)
+        if old and any(i < 0 for a in node.attribute if a.name == "axes" for i in a.ints):
+            node.domain = MISREAD
 
 
 def _forget_unsure_dimensions(declared: TypeProto) -> None:

@@ -44,7 +44,7 @@ def _transpose(site: Site) -> Tensor | None:
     shape, perm = site.facts.shape(x), site.node.attr("perm")
     if perm is not None and perm == sorted(perm):
         return x
-    if shape is None:
+    if shape is None or len(shape) != len(shape if perm is None else perm):
         return None
     order = range(len(shape))[::-1] if perm is None else perm
     moved = [axis for axis in order if shape[axis] != 1]
