@@ -2,6 +2,7 @@
 
 from onnxslim.errors import Declined
 from onnxslim.ir.declarations import change_elem_type, declare, retype, with_elem_type
+from onnxslim.ir.defaults import freeze, overridable
 from onnxslim.ir.garbage import collect_young, no_collection
 from onnxslim.ir.graph import (
     STANDARD_DOMAINS,
@@ -68,6 +69,7 @@ __all__ = [
     "elem_type",
     "erase",
     "fix_input_shapes",
+    "freeze",
     "has_parameters",
     "initializer_bytes",
     "is_deterministic",
@@ -76,6 +78,7 @@ __all__ = [
     "no_collection",
     "node_bytes",
     "numpy_type",
+    "overridable",
     "producer",
     "raw_bytes",
     "release",
