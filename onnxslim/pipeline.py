@@ -478,6 +478,8 @@ class _Run:
                 self.warnings.append(f"not validated: {reference.reason}")
                 return Validation(passed=None, reason=reference.reason)
             found = self._difference(reference, content)
+            if self.resigned and reference.unfused is not None:
+                self.warnings.append(f"no single pass is to blame, but {reference.unfused}")
             allowed, sqnr = found.allowed, None
             if self.pipeline.effect is Effect.LOSSY:
                 allowed = max(allowed, self.pipeline.max_error)

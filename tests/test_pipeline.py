@@ -21,7 +21,9 @@ from onnxslim.ir import Node, Variable
 from onnxslim.passes.simplify.drop_identity import DropIdentity
 from onnxslim.pipeline import Check
 from onnxslim.registry import parse
+from onnxslim.validate import Reference
 
+ENCODER = Path(__file__).parents[1] / "models/transformer_encoder/model.onnx"
 CHECKS: list[Check] = ["each", "end"]
 EVERY_CHECK = pytest.mark.parametrize("check", CHECKS)
 
@@ -657,3 +659,9 @@ def test_a_pass_that_costs_a_fusion_of_onnxruntime_is_left_out() -> None:
 def test_what_keeps_all_fusions_is_not_run_twice() -> None:
     _, report = Pipeline(parse("drop-identity"))(Model.load(ENCODER))
     assert report.warnings == ()
+
+
+def test_a_lost_fusion_without_a_pass_to_blame_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reference, "fuses_less", lambda self, candidate: None)
+    _, report = Pipeline(parse("lossless"))(Model.load(ENCODER))
+    assert any("no single pass is to blame" in warning for warning in report.warnings)
