@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import random
 import sysconfig
 import tempfile
 import time
@@ -229,15 +230,15 @@ def answers(content: bytes, task: Task, size: int) -> Array:
 
 
 def speeds(contents: Sequence[bytes], sample: Array, rounds: int) -> list[float]:
-    """Return the processor time for one *sample*, measured by turns."""
-    loaded = [session(content) for content in contents]
-    times: list[list[int]] = [[] for _ in loaded]
+    """Return the processor time for one *sample*, measured by turns, in another order each time."""
+    loaded = [(session(content), list[int]()) for content in contents]
+    dice = random.Random(0)
     for _ in range(rounds + 3):
-        for one, found in zip(loaded, times, strict=True):
+        for one, found in dice.sample(loaded, len(loaded)):
             start = time.thread_time_ns()
             one.run(None, {one.get_inputs()[0].name: sample})
             found.append(time.thread_time_ns() - start)
-    return [float(min(found)) for found in times]
+    return [float(min(found)) for _, found in loaded]
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ def run(
     *target_opset* converts the model first, and the result is compared with what it was before;
     *contrib* adds the recipe of that name, whose operators only onnxruntime knows.
     Lossy passes may move outputs by *max_error*, relative to their scale, and down to *min_sqnr* dB
-    at the worst output of floats; 0.05 where neither is given.
+    at the worst output of floats; 0.1 where neither is given.
     *images* says how images in *data* become arrays: ``{"mean": 0.5, "std": 0.5}`` (docs/data.md).
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.

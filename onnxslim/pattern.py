@@ -222,7 +222,8 @@ def match(pattern: Op, root: Node, pinned: frozenset[int] = frozenset()) -> Matc
     """
     shared = None
     for tensors, nodes in _match_node(pattern, root, {}, []):
-        if all(_private(node, nodes, pinned) for node in nodes if node is not root):
+        inner = [node for node in nodes if node is not root]
+        if all(_private(node, nodes, pinned) and not _captured(node, tensors) for node in inner):
             return Match(root, tensors, nodes, pinned=pinned)
         shared = shared or Match(root, tensors, nodes, private=False, pinned=pinned)
     return shared
@@ -234,6 +235,12 @@ def _private(node: Node, nodes: list[Node], pinned: frozenset[int]) -> bool:
         and all(any(reader is inside for inside in nodes) for reader in tensor.outputs)
         for tensor in node.outputs
     )
+
+
+def _captured(node: Node, tensors: dict[str, Any]) -> bool:
+    """Say whether an operand of the match is computed by *node*, so that it must stay."""
+    found = {id(t) for item in tensors.values() for t in (item if type(item) is list else [item])}
+    return any(id(tensor) in found for tensor in node.outputs)
 
 
 _State = tuple[dict[str, Any], list[Node]]

@@ -26,7 +26,7 @@ from onnxslim.validate import Difference, Reference, adjustable, check_structure
 logger = logging.getLogger(__name__)
 
 Check = Literal["each", "end", "off"]
-MAX_ERROR = 0.05
+MAX_ERROR = 0.1
 """What lossy passes may move outputs by, relative to their scale, where nothing else is said."""
 MADE_UP = "calibrated on made-up data: expect a loss of accuracy"
 
@@ -149,7 +149,7 @@ class Pipeline:
 
     *check* says when the result is compared with the original: after every pass, at the end (then a
     failing pass is found by a second run and left out), or never. *rounds* bounds the repetition.
-    Lossy passes may move outputs by *budget*, relative to their scale (0.05 if nothing is given),
+    Lossy passes may move outputs by *budget*, relative to their scale (0.1 if nothing is given),
     and down to a signal-to-noise ratio of *min_sqnr* dB at the worst output of floats.
     """
 

@@ -9,6 +9,7 @@ from onnxslim.ir import fix_input_shapes
 from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
 from onnxslim.passes.channels.fold_constant_channels import FoldConstantChannels
 from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
+from onnxslim.passes.fuse.fuse_matmul_add import FuseMatmulAdd
 from onnxslim.passes.simplify.cancel_reshapes import CancelReshapes
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
 from onnxslim.passes.simplify.drop_expands import DropExpands
@@ -272,3 +273,10 @@ def test_axes_from_the_end_before_opset_11_are_what_onnxruntime_makes_of_them() 
     )
     (after,) = assert_rewrites(before, FoldKnownValues(), []).graph.outputs
     assert after.values.tolist() == [3]
+
+
+def test_a_product_that_is_added_to_itself_is_still_read() -> None:
+    before = model("""g (float[4, 2] x, float[2, 2] w) => (float[4, 2] y) {
+        p = MatMul(x, w) y = Add(p, p)
+    }""")
+    assert_declines(before, FuseMatmulAdd(), "an inner result is read elsewhere too")

@@ -102,7 +102,7 @@ def _repeated(args: list[str]) -> Iterator[str]:
     "--max-error",
     type=click.FloatRange(min=0),
     metavar="X",
-    help="Lossy passes may move outputs by this part of their scale; 0.05 without --min-sqnr.",
+    help="Lossy passes may move outputs by this part of their scale; 0.1 without --min-sqnr.",
 )
 @click.option(
     "--min-sqnr",

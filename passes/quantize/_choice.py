@@ -15,9 +15,14 @@ from collections.abc import Collection, Sequence
 from onnxslim.base import Context
 from onnxslim.cost import macs
 from onnxslim.errors import MissingData
-from onnxslim.ir import Model
+from onnxslim.ir import Model, Node
 from onnxslim.passes.quantize._layers import USUAL
 from onnxslim.passes.quantize._study import Study, key
+from onnxslim.shapes import Facts
+
+_JOINS = frozenset({"Add", "Concat"})
+_TRANSPOSED = 34
+"""So many products of 8 bits take as long as to transpose an element and to transpose it back."""
 
 
 def choose(study: Study, context: Context, tolerance: float) -> Collection[str]:
@@ -59,5 +64,27 @@ def _prices(study: Study, context: Context) -> dict[str, float]:
     facts = context.facts(study.model)
     sizes = {name: layer.weights.rows.size for name, layer in study.layers.items()}
     work = {key(node): macs(node, facts) for node in study.rows}
+    more = {key(node): work[key(node)] + _detour(node, study, facts) for node in study.rows}
     size, works = sum(sizes.values()), sum(work.values()) or 1
-    return {name: max(3 * sizes[name] / size, work[name] / works) for name in sizes}
+    return {name: max(3 * sizes[name] / size, more[name] / works) for name in sizes}
+
+
+def _detour(node: Node, study: Study, facts: Facts) -> int:
+    """Return the work of transposing for the joins that a convolution of floats feeds.
+
+    onnxruntime keeps channels last between convolutions of integers, and first between those of
+    floats. Where one operand of an Add or Concat has them first, so has the result, down to the
+    next layer; each join on the way then has its other operands and its result transposed.
+    """
+    if node.op != "Conv":
+        return 0
+    seen, stack, work = {node}, [node], 0
+    while stack:
+        for reader in (n for tensor in stack.pop().outputs for n in tensor.outputs):
+            if reader not in seen and key(reader) not in study.layers:
+                seen.add(reader)
+                stack.append(reader)
+                if reader.op in _JOINS:
+                    shape = facts.shape(reader.outputs[0]) or ()
+                    work += _TRANSPOSED * math.prod(d for d in shape if isinstance(d, int))
+    return work

@@ -50,7 +50,7 @@ class QuantizeStatic(Pass):
     rounding: Literal["nearest", "gptq"] = "nearest"
     equalize: bool = False
     smooth: float = 0.0
-    tolerance: float = 0.05
+    tolerance: float = 0.1
     """How far outputs may move, of their scale; layers that move them further stay floats."""
     format: Literal["qdq", "qoperator"] = "qdq"
     """DequantizeLinear and QuantizeLinear around layers, or QLinearConv and its like."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,8 @@ from onnxslim import Calibration, Model, Pipeline, shapes
 from onnxslim.base import Context, Pass
 from onnxslim.errors import MissingData
 from onnxslim.ir import Array
+from onnxslim.passes.quantize._choice import _TRANSPOSED, _detour
+from onnxslim.passes.quantize._study import key
 from onnxslim.passes.quantize.quantize_static import QuantizeStatic
 from onnxslim.pipeline import Report
 from onnxslim.runtime import Session
@@ -396,3 +399,16 @@ def test_pairs_of_products_do_not_saturate() -> None:
     after, _ = Pipeline((QUANTIZE,), check="each")(before, data)
     integers = [n.constant(0) for n in after.nodes() if n.constant(0) is not None]
     assert [int(np.abs(i.astype(int)).max()) for i in integers if i is not None] == [64]
+
+
+def test_floats_before_a_residual_stream_cost_its_transposes() -> None:
+    before = model("""g (float[1, 3, 4, 4] x) => (float[1, 3, 4, 4] z)
+    <float[3, 3, 1, 1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}> {
+        a = Conv(x, w) r = Relu(a) b = Conv(r, w) s = Add(r, b) c = Conv(s, w) z = Add(s, c)
+    }""")
+    first, *others = (node for node in before.nodes() if node.op == "Conv")
+    study: Any = SimpleNamespace(layers={key(node): None for node in (first, *others)})
+    facts = shapes.infer(before)
+    assert _detour(first, study, facts) == 2 * _TRANSPOSED * 48
+    assert _detour(others[0], study, facts) == 2 * _TRANSPOSED * 48
+    assert _detour(others[1], study, facts) == _TRANSPOSED * 48
