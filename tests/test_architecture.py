@@ -12,7 +12,8 @@ PASSES = ROOT / "passes"
 MODULES_OPEN_TO_PASSES = {
     f"onnxslim.{name}"
     for name in (
-        *("base", "cost", "errors", "ir", "observe", "pattern", "rewrite", "shapes", "versions"),
+        *("base", "cost", "errors", "ir", "moments", "observe", "pattern", "rewrite", "shapes"),
+        *("sites", "versions"),
     )
 }
 

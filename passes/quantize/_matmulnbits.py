@@ -13,8 +13,8 @@ from onnxslim.passes.quantize._grid import fit
 from onnxslim.passes.quantize._packing import into_bytes
 from onnxslim.passes.quantize._rounding import Rounder
 from onnxslim.passes.quantize._storage import new_bytes, old_bytes
-from onnxslim.passes.quantize._weight_sites import Site
 from onnxslim.rewrite import Builder
+from onnxslim.sites import Site
 
 DOMAIN = "com.microsoft"
 _BLOCK = 32

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxslim.ir import Array
-from onnxslim.passes.quantize._weight_sites import Site
+from onnxslim.sites import Site
 
 _SHARE = 8
 """No part holds more than one in so many of all weights."""

@@ -9,18 +9,13 @@ from typing import Literal
 import numpy as np
 
 from onnxslim.base import Context
-from onnxslim.errors import CannotRun
 from onnxslim.ir import Array, Model, Node
-from onnxslim.observe import second_moments
+from onnxslim.moments import Moments, Rows, inverse_factor, moved
 from onnxslim.passes.quantize._grid import Grid
-from onnxslim.passes.quantize._weight_sites import Site, is_summed_by_layers
+from onnxslim.sites import Site
 
 Rounding = Literal["nearest", "gptq", "stochastic"]
-_DAMPING = 0.01
-"""Of the mean diagonal element, added to the diagonal of a Gram matrix."""
 _BLOCK = 128
-_LARGEST = 8192
-"""Weights of one output beyond which a Gram matrix takes too much memory."""
 
 
 @dataclass
@@ -29,41 +24,22 @@ class Rounder:
 
     context: Context
     kind: Rounding = "nearest"
-    grams: dict[Node, Array] = field(default_factory=dict)
-    missing: dict[Node, str] = field(default_factory=dict)
-    """Why layers are rounded to nearest although something else was asked for."""
+    moments: Moments = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Know nothing of the layers' inputs yet."""
+        self.moments = Moments(self.context)
 
     def observe(self, model: Model, sites: Sequence[Site]) -> None:
         """Collect what second-order rounding must know, or why it cannot be known."""
-        if self.kind != "gptq":
-            return
-        usable = [site for site in sites if self._is_usable(model, site)]
-        if self.context.data is None:
-            for site in usable:
-                self.missing[site.node] = "gptq needs calibration data"
-        elif usable:
-            try:
-                self.grams = second_moments(
-                    model, self.context.calibration(), [site.node for site in usable],
-                    progress=self.context.progress,
-                )  # fmt: skip
-            except CannotRun as error:
-                self.missing.update((site.node, str(error)) for site in usable)
-
-    def _is_usable(self, model: Model, site: Site) -> bool:
-        if site.node.graph is not model.graph or not is_summed_by_layers(site):
-            self.missing[site.node] = "gptq does not know the layer"
-            return False
-        if np.prod([site.tensor.shape[axis] for axis in site.summed]) > _LARGEST:
-            self.missing[site.node] = "its Gram matrix is too large"
-            return False
-        return True
+        if self.kind == "gptq":
+            self.moments.observe(model, sites)
 
     def note(self, site: Site, bits: int) -> None:
         """Tell the report how a weight was rounded."""
         how: str = self.kind
-        if site.node in self.missing:
-            how = f"nearest: {self.missing[site.node]}"
+        if site.node in self.moments.missing:
+            how = f"nearest: {self.moments.missing[site.node]}"
         self.context.notes.append(
             {"layer": site.label, "weights": site.tensor.size, "bits": bits, "rounding": how}
         )
@@ -74,7 +50,7 @@ class Rounder:
         """Return the codes of the weights of *node*; *number* makes random numbers their own."""
         if self.kind == "stochastic":
             return stochastic(values, grid, np.random.default_rng([self.context.seed, number]))
-        gram = self.grams.get(node)
+        gram = self.moments.grams.get(node)
         if gram is None:
             return grid.nearest(values)
         missing = values.shape[summed[0]] - gram.shape[-1] if len(summed) == 1 else 0
@@ -97,42 +73,18 @@ def second_order(values: Array, summed: tuple[int, ...], grid: Grid, gram: Array
 
     *gram* is (groups, K, K), as `observe.second_moments` returns it.
     """
-    rows = _Rows(values.shape, summed, len(gram))
+    rows = Rows(values.shape, summed, len(gram))
     plain = rows.of(grid.nearest(values))
     scale = rows.of(np.broadcast_to(grid.scale.astype(np.float64), grid.shape))
     exact = rows.of(grid.steps(values)) * scale
     codes = np.empty_like(plain)
     for group, moments in enumerate(gram):
         made = gptq(exact[group], scale[group], moments, grid)
-        worse = _moved(exact[group] - made * scale[group], moments) > _moved(
+        worse = moved(exact[group] - made * scale[group], moments) > moved(
             exact[group] - plain[group] * scale[group], moments
         )
         codes[group] = np.where(worse[:, None], plain[group], made)
     return rows.back(codes).reshape(grid.shape)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A weight as (groups, channels, K) and back."""
-
-    shape: tuple[int, ...]
-    summed: tuple[int, ...]
-    groups: int
-
-    def of(self, values: Array) -> Array:
-        values = values.reshape(self.shape)
-        rows = values.T if self.summed == (0,) else values
-        return rows.reshape(self.groups, rows.shape[0] // self.groups, -1)
-
-    def back(self, rows: Array) -> Array:
-        if self.summed == (0,):
-            return rows.reshape(self.shape[::-1]).T
-        return rows.reshape(self.shape)
-
-
-def _moved(errors: Array, gram: Array) -> Array:
-    """Return by channel how much the outputs move, squared, if the weights move by *errors*."""
-    return np.asarray(((errors @ gram) * errors).sum(1))
 
 
 def gptq(weights: Array, scale: Array, gram: Array, grid: Grid) -> Array:
@@ -143,7 +95,7 @@ def gptq(weights: Array, scale: Array, gram: Array, grid: Grid) -> Array:
     Source: Frantar et al. 2023, GPTQ.
     """
     order = np.argsort(-np.diag(gram), kind="stable")
-    upper = _factor(gram[np.ix_(order, order)])
+    upper = inverse_factor(gram[np.ix_(order, order)])
     scale = scale[:, order]
     left = weights[:, order]
     codes = np.empty(weights.shape, np.int8)
@@ -159,10 +111,3 @@ def gptq(weights: Array, scale: Array, gram: Array, grid: Grid) -> Array:
         left[:, stop:] -= errors @ upper[start:stop, stop:]
     return codes
 
-
-def _factor(gram: Array) -> Array:
-    """Return the upper Cholesky factor of the inverse of the damped Gram matrix."""
-    mean = float(np.diag(gram).mean())
-    damped = gram + (_DAMPING * mean if mean > 0 else 1.0) * np.eye(len(gram))
-    inverse = np.linalg.inv(damped)
-    return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T)

@@ -13,8 +13,8 @@ from onnxslim.base import Context
 from onnxslim.ir import Array, Constant, Model, Tensor, Variable
 from onnxslim.passes.quantize._codebook import Codebook
 from onnxslim.passes.quantize._storage import new_bytes, old_bytes
-from onnxslim.passes.quantize._weight_sites import Site
 from onnxslim.rewrite import Builder
+from onnxslim.sites import Site
 
 _LONGEST_GAP = 255
 _SPARSE_FROM = 11

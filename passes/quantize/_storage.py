@@ -14,8 +14,8 @@ from onnxslim.base import Context
 from onnxslim.ir import Array, Constant, Model, Tensor, Variable
 from onnxslim.passes.quantize._grid import Grid
 from onnxslim.passes.quantize._packing import Packing, into_bytes, into_words, out_of_bytes
-from onnxslim.passes.quantize._weight_sites import Site
 from onnxslim.rewrite import Builder
+from onnxslim.sites import Site
 
 _NATIVE = {4: (21, 10, "int4"), 2: (25, 13, "int2")}
 """Opset, IR version and type that hold so many bits by themselves."""

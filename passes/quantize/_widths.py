@@ -18,7 +18,7 @@ from onnxslim.passes.quantize._packing import BYTES, PACKINGS
 from onnxslim.passes.quantize._parts import Part, joined, split
 from onnxslim.passes.quantize._rounding import Rounder
 from onnxslim.passes.quantize._storage import Packed, Stored, Writer
-from onnxslim.passes.quantize._weight_sites import Site, find
+from onnxslim.sites import Site, find
 
 _HALF = 16
 _NODE = 50

@@ -19,8 +19,8 @@ from onnxslim.passes.quantize._allocation import (
 )
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
 from onnxslim.passes.quantize._storage import holds_initializers
-from onnxslim.passes.quantize._weight_sites import Site, find, reads_narrow_weights
 from onnxslim.passes.quantize._widths import Trial
+from onnxslim.sites import Site, find, reads_narrow_weights
 
 _DEFAULT_SQNR = 30.0
 _ATTEMPTS = 8

@@ -10,9 +10,9 @@ from onnx import TensorProto
 from onnxslim.base import Context, Effect, opset_at_least
 from onnxslim.ir import Array, Model, Node, Tensor
 from onnxslim.passes.quantize._grid import fit
-from onnxslim.passes.quantize._weight_sites import reads_narrow_weights
 from onnxslim.pattern import Match, const, op, opt
 from onnxslim.rewrite import Builder, RewritePass
+from onnxslim.sites import reads_narrow_weights
 
 _RECURRENT = ("LSTM", "GRU", "RNN")
 

@@ -15,7 +15,7 @@ from onnxslim.passes.quantize._grid import block_size, fit
 from onnxslim.passes.quantize._packing import within
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
 from onnxslim.passes.quantize._storage import Packed, Writer, holds_initializers
-from onnxslim.passes.quantize._weight_sites import Site, find, reads_narrow_weights
+from onnxslim.sites import Site, find, reads_narrow_weights
 
 
 @dataclass(frozen=True)

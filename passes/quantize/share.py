@@ -10,11 +10,11 @@ import numpy as np
 
 from onnxslim.base import Context, Effect, Pass, opset_at_least
 from onnxslim.ir import Array, Model
+from onnxslim.moments import Moments
 from onnxslim.passes.quantize._codebook import Codebook, Levels, fit
-from onnxslim.passes.quantize._rounding import Rounder
 from onnxslim.passes.quantize._shared_storage import Store
 from onnxslim.passes.quantize._storage import holds_initializers
-from onnxslim.passes.quantize._weight_sites import Site, find
+from onnxslim.sites import Site, find
 
 _MOST = 1 << 16
 
@@ -52,10 +52,11 @@ class Share(Pass):
     def apply(self, model: Model, context: Context) -> int:
         """Fit a codebook for every weight, or one for all, and store what it makes of them."""
         sites = [site for site in find(model, context) if self._fits(site, context)]
-        rounder = Rounder(context, "gptq" if self.weighted else "nearest")
-        rounder.observe(model, sites)
+        moments = Moments(context)
+        if self.weighted:
+            moments.observe(model, sites)
         store = Store(model, context)
-        for site, book in self._books(sites, rounder, context.seed):
+        for site, book in self._books(sites, moments, context.seed):
             form = store.put(site, book)
             if form is not None:
                 context.notes.append(
@@ -71,10 +72,10 @@ class Share(Pass):
         return False
 
     def _books(
-        self, sites: Sequence[Site], rounder: Rounder, seed: int
+        self, sites: Sequence[Site], moments: Moments, seed: int
     ) -> Iterator[tuple[Site, Codebook]]:
         rows = [site.values.reshape(-1, self.rows) for site in sites]
-        weights = [_importance(site, rounder, self.rows) for site in sites]
+        weights = [_importance(site, moments, self.rows) for site in sites]
         if self.per == "layer":
             for site, its, counts in zip(sites, rows, weights, strict=True):
                 yield site, fit(its, counts, self.values, self.levels, seed)
@@ -91,9 +92,9 @@ class Share(Pass):
                 yield sites[place], book._replace(codes=codes)
 
 
-def _importance(site: Site, rounder: Rounder, width: int) -> Array:
+def _importance(site: Site, moments: Moments, width: int) -> Array:
     """Return for each row of weights the mean power of the inputs that they multiply."""
-    shape, gram = site.tensor.shape, rounder.grams.get(site.node)
+    shape, gram = site.tensor.shape, moments.grams.get(site.node)
     if gram is None:
         return np.ones(site.tensor.size // width)
     power = np.diagonal(gram, axis1=1, axis2=2)

@@ -247,7 +247,7 @@ def test_second_order_rounding_without_data_is_to_nearest() -> None:
     one, report = quantized(product(), rounding="gptq")
     other, _ = quantized(product())
     assert one.to_bytes() == other.to_bytes()
-    assert report.steps[0].notes[0]["rounding"] == "nearest: gptq needs calibration data"
+    assert report.steps[0].notes[0]["rounding"] == "nearest: it needs calibration data"
 
 
 def test_notes_the_weights_that_changed() -> None:
