@@ -16,7 +16,8 @@ from onnxslim.base import Effect, Pass
 from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs, requested
 from onnxslim.edits import convert_floats, cut
 from onnxslim.errors import BrokenModel, CannotRun, InputError, OutputError, PassError
-from onnxslim.ir import Model, fix_input_shapes, replace_file
+from onnxslim.importance import Importance, read_importance
+from onnxslim.ir import Array, Model, fix_input_shapes, replace_file
 from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, silent
 from onnxslim.registry import parse
 from onnxslim.runtime import Session, lent, limits
@@ -81,6 +82,7 @@ def run(
     check: Check = "end",
     max_error: float | None = None,
     min_sqnr: float | None = None,
+    importance: Importance | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Outcome:
@@ -93,6 +95,7 @@ def run(
     *contrib* adds the recipe of that name, whose operators only onnxruntime knows.
     Lossy passes may move outputs by *max_error*, relative to their scale, and down to *min_sqnr* dB
     at the worst output of floats; 0.1 where neither is given.
+    *importance*, a file or arrays by initializer, tells ``prune`` how important weights are.
     *images* says how images in *data* become arrays: ``{"mean": 0.5, "std": 0.5}`` (docs/data.md).
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
@@ -117,7 +120,13 @@ def run(
             feeds = None if data is None else calibration(data, original, images, seed)
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
     feeds = None if data is None else calibration(data, loaded, images, seed)
-    pipeline = Pipeline(steps, check=check, budget=max_error, min_sqnr=min_sqnr, seed=seed)
+    known: dict[str, Array] | None = None
+    if importance is not None:
+        known, said = read_importance(importance, loaded)
+        notes += said
+    pipeline = Pipeline(
+        steps, check=check, budget=max_error, min_sqnr=min_sqnr, seed=seed, importance=known
+    )
     result, report = pipeline(loaded, feeds, progress)
     if target_opset is not None and result.opset != target_opset:
         reason = str(report.steps[0].skipped).removeprefix("left out on this model: ")
@@ -148,6 +157,7 @@ def slim(
     check: Check = "end",
     max_error: float | None = None,
     min_sqnr: float | None = None,
+    importance: Importance | None = None,
     model_check: bool | None = None,
     model_check_inputs: Sequence[str] | None = None,
     seed: int = 0,
@@ -202,6 +212,7 @@ def slim(
         check=_check(check, model_check),
         max_error=max_error,
         min_sqnr=min_sqnr,
+        importance=importance,
         seed=seed,
     )
     if dump_to_disk:

@@ -67,6 +67,8 @@ class Context:
 
     data: Calibration | None = None
     seed: int = 0
+    importance: Mapping[str, Array] | None = None
+    """Fisher's information of weights, the mean of squared gradients, by initializer."""
     declined: Counter[str] = field(default_factory=Counter)
     """Why matches were left alone, and how often."""
     places: list[tuple[str, str]] = field(default_factory=list)
@@ -187,6 +189,12 @@ class Pass(ABC):
     may_grow: ClassVar[bool] = False
     """Whether a larger file can be the purpose of the pass."""
     preconditions: ClassVar[tuple[Precondition, ...]] = ()
+
+    def lacking(self, data: bool, importance: bool) -> str | None:
+        """Say what else must be given for the pass to run, and how, where these are or are not."""
+        if self.needs_data and not data:
+            return "calibration data; give it with -c FILE"
+        return None
 
     @abstractmethod
     def apply(self, model: Model, context: Context) -> int:

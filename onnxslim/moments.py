@@ -72,15 +72,18 @@ class Rows:
 
     def of(self, values: Array) -> Array:
         """Return *values*, of the shape of the weights, as rows."""
-        values = values.reshape(self.shape)
-        rows = values.T if self.summed == (0,) else values
-        return rows.reshape(self.groups, rows.shape[0] // self.groups, -1)
+        rows = np.moveaxis(values.reshape(self.shape), self.summed, self._last)
+        return rows.reshape(self.groups, -1, math.prod(self.shape[axis] for axis in self.summed))
 
     def back(self, rows: Array) -> Array:
         """Undo `of`."""
-        if self.summed == (0,):
-            return rows.reshape(self.shape[::-1]).T
-        return rows.reshape(self.shape)
+        others = [axis for axis in range(len(self.shape)) if axis not in self.summed]
+        moved = [self.shape[axis] for axis in (*others, *self.summed)]
+        return np.moveaxis(rows.reshape(moved), self._last, self.summed)
+
+    @property
+    def _last(self) -> tuple[int, ...]:
+        return tuple(range(-len(self.summed), 0))
 
 
 def moved(errors: Array, gram: Array) -> Array:

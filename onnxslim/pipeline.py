@@ -150,7 +150,8 @@ class Pipeline:
     *check* says when the result is compared with the original: after every pass, at the end (then a
     failing pass is found by a second run and left out), or never. *rounds* bounds the repetition.
     Lossy passes may move outputs by *budget*, relative to their scale (0.1 if nothing is given),
-    and down to a signal-to-noise ratio of *min_sqnr* dB at the worst output of floats.
+    and down to a signal-to-noise ratio of *min_sqnr* dB at the worst output of floats. *importance*
+    is the Fisher information of weights, by initializer, for the passes that ask for it.
     """
 
     passes: tuple[Pass, ...]
@@ -159,6 +160,7 @@ class Pipeline:
     budget: float | None = None
     seed: int = 0
     min_sqnr: float | None = None
+    importance: Mapping[str, Array] | None = None
 
     @property
     def effect(self) -> Effect:
@@ -181,8 +183,9 @@ class Pipeline:
         from the original although every pass alone was checked, ModelError for an invalid input.
         """
         for wanting in self.passes:
-            if wanting.needs_data and data is None:
-                raise MissingData(f"{wanting.name} needs calibration data; give it with -c FILE")
+            lacking = wanting.lacking(data is not None, self.importance is not None)
+            if lacking is not None:
+                raise MissingData(f"{wanting.name} needs {lacking}")
         return _Run(self, model, data, progress)()
 
 
@@ -325,6 +328,7 @@ class _Run:
         context = Context(
             self.data,
             self.pipeline.seed,
+            self.pipeline.importance,
             infer=self._lend,
             run=runtime.evaluate,
             memory=self.memory,

@@ -51,6 +51,7 @@ def check_structure(before: Model, after: Model, source: Source) -> None:
 def _clearly(model: Model) -> ModelProto:
     proto = _without_weights(model)
     shapes.say_clearly(proto)
+    shapes.hide_misread(proto)
     return proto
 
 

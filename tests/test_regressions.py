@@ -280,3 +280,27 @@ def test_a_product_that_is_added_to_itself_is_still_read() -> None:
         p = MatMul(x, w) y = Add(p, p)
     }""")
     assert_declines(before, FuseMatmulAdd(), "an inner result is read elsewhere too")
+
+
+def test_a_slice_of_which_nothing_is_left_is_not_followed() -> None:
+    before = model(
+        """g (float[4, 3, 4, 2] x) => (float[?, ?, ?, ?] y)
+        <float[6, 1, 1, 1] w = {1, 2, 3, 4, 5, 6}, float[6] b = {2, -2, 0, -2, 2, 3},
+         int64[1] start = {0}, int64[1] end = {-9}, int64[1] axis = {1}> {
+            c = Conv<group = 3>(x, w, b) p = Pad<pads = [0, 0, 0, 0, 0, 2, 0, 0]>(c)
+            y = Slice(p, start, end, axis)
+        }""",
+        opset=10,
+    )
+    _, report = Pipeline(parse("drop-dead-channels"), check="each")(before)
+    assert not report.warnings
+
+
+def test_axes_that_onnx_misreads_make_no_result_invalid() -> None:
+    before = model(
+        "g (float[2, 1, 3] x) => (float[?, ?] y) { i = Identity(x) y = Squeeze<axes = [-2]>(i) }",
+        opset=9,
+    )
+    after, report = Pipeline(parse("drop-identity"))(before)
+    assert not report.warnings
+    assert [node.op for node in after.nodes()] == ["Squeeze"]

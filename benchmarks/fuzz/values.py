@@ -98,7 +98,8 @@ JUMPY = frozenset(
     | {"DynamicQuantizeLinear", "Equal", "Floor", "GlobalLpPool", "Greater", "GreaterOrEqual"}
     | {"GridSample", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log"}
     | {"LpNormalization", "LpPool", "MaxPool", "MaxRoiPool", "MaxUnpool", "Mod"}
-    | {"NonMaxSuppression", "NonZero", "Not", "OneHot", "QuantizeLinear", "Range", "Reciprocal"}
+    | {"NonMaxSuppression", "NonZero", "Not", "OneHot", "Pow", "QuantizeLinear", "Range"}
+    | {"Reciprocal"}
     | {"ReduceLogSum", "Resize", "RoiAlign", "Round", "Shrink", "Sign", "Sqrt", "Tan"}
     | {"ThresholdedRelu", "TopK", "Unique", "Upsample", "Where"}
 )

@@ -110,6 +110,12 @@ def _repeated(args: list[str]) -> Iterator[str]:
     metavar="DB",
     help="Signal-to-noise ratio that lossy passes must leave at every output.",
 )
+@click.option(
+    "--importance",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Fisher information of weights by initializer, e.g. Adam's second moments, for prune.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated inputs.")
 @click.option(
     "--external-data",
@@ -174,6 +180,7 @@ def slim(
     check: str,
     max_error: float | None,
     min_sqnr: float | None,
+    importance: Path | None,
     seed: int,
     external_data: bool,
     dry_run: bool,
@@ -239,6 +246,7 @@ def slim(
             check="end" if model_check and check == "off" else check,  # type: ignore[arg-type]
             max_error=max_error,
             min_sqnr=min_sqnr,
+            importance=importance,
             seed=seed,
             progress=progress,
         )

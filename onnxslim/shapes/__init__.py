@@ -2,6 +2,6 @@
 
 from onnxslim.shapes.expr import Expr, Sym
 from onnxslim.shapes.facts import Facts, infer
-from onnxslim.shapes.inferred import Dim, say_clearly
+from onnxslim.shapes.inferred import Dim, hide_misread, say_clearly
 
-__all__ = ["Dim", "Expr", "Facts", "Sym", "infer", "say_clearly"]
+__all__ = ["Dim", "Expr", "Facts", "Sym", "hide_misread", "infer", "say_clearly"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
     for info in main.input:
         _forget_unsure_dimensions(info.type)
     say_clearly(model)
-    _silence_misread(graphs, model)
+    hide_misread(model)
     for function in model.functions:
         del function.value_info[:]
     for graph in graphs:
@@ -198,16 +198,17 @@ def say_clearly(model: ModelProto) -> None:
             node.attribute.add(name="onesided", type=AttributeProto.INT, i=1)
 
 
-def _silence_misread(graphs: Sequence[GraphProto], model: ModelProto) -> None:
+def hide_misread(model: ModelProto) -> None:
     """Hide from ONNX the nodes whose axes it misreads where they count from the end.
 
     Those versions of the operators do not foresee such axes, but onnxruntime takes them.
     """
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    for node in (node for graph in graphs for node in graph.node):
+    for node in (node for graph in _graphs(model) for node in graph.node):
         old = node.domain in ("", "ai.onnx") and version < _COUNTS_FROM_END.get(node.op_type, 0)
         if old and any(i < 0 for a in node.attribute if a.name == "axes" for i in a.ints):
             node.domain = MISREAD
+    _import_domains(model)
 
 
 def _forget_unsure_dimensions(declared: TypeProto) -> None:

@@ -236,8 +236,10 @@ def _slice(site: Site) -> list[Channels]:
         site.require(extent is not None, "it is sliced where its size is not known")
         site.require(step == 1 or len(axes) == 1, "it is sliced in steps along several axes")
         assert extent is not None
+        places = np.arange(extent)[start:end:step]
+        site.require(len(places), "nothing is left of it")
         wide = site.values.spread(result, a, extent, broadcasts=False)
-        result = part(site, result, wide, a, np.arange(extent)[start:end:step])
+        result = part(site, result, wide, a, places)
     unseen = any(known.base.shape[a] == 1 for a in axes)
     return [renumbered(site, result) if unseen else result]
 

@@ -110,4 +110,3 @@ def gptq(weights: Array, scale: Array, gram: Array, grid: Grid) -> Array:
             errors[:, column - start] = missed
         left[:, stop:] -= errors @ upper[start:stop, stop:]
     return codes
-

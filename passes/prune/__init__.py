@@ -1,0 +1,1 @@
+"""Zeros in place of the weights that matter least."""
