@@ -67,6 +67,8 @@ class Context:
 
     data: Calibration | None = None
     seed: int = 0
+    original: Model | None = None
+    """What the pipeline started from; not to be changed."""
     importance: Mapping[str, Array] | None = None
     """Fisher's information of weights, the mean of squared gradients, by initializer."""
     declined: Counter[str] = field(default_factory=Counter)
@@ -189,6 +191,8 @@ class Pass(ABC):
     may_grow: ClassVar[bool] = False
     """Whether a larger file can be the purpose of the pass."""
     preconditions: ClassVar[tuple[Precondition, ...]] = ()
+    once: ClassVar[bool] = False
+    """Whether it runs in the first round alone: what it finds has no end."""
 
     def lacking(self, data: bool, importance: bool) -> str | None:
         """Say what else must be given for the pass to run, and how, where these are or are not."""

@@ -311,7 +311,8 @@ class _Run:
             self.asked, changes = False, 0
             for index, tally in enumerate(self.done):
                 self.progress(f"round {round_ + 1}: {tally.kind.name}", index, len(self.done))
-                changes += 0 if tally.skipped else run(tally)
+                rests = tally.skipped or (round_ and tally.kind.once)
+                changes += 0 if rests else run(tally)
             if not changes:
                 return
             self.facts = None
@@ -328,6 +329,7 @@ class _Run:
         context = Context(
             self.data,
             self.pipeline.seed,
+            self.model,
             self.pipeline.importance,
             infer=self._lend,
             run=runtime.evaluate,

@@ -28,6 +28,8 @@ from onnxslim.base import Pass
 from onnxslim.errors import SpecError
 from onnxslim.recipes import RECIPES
 
+_STEPS = ("onnxslim.steps.tune",)
+"""Modules of passes that lie above this one, so that only their names are known here."""
 _ITEM = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
 
 
@@ -48,7 +50,7 @@ def _built_in() -> Iterator[type[Pass]]:
 @functools.cache
 def _modules() -> dict[str, str]:
     """Map the name of every built-in pass to its module, which is not imported."""
-    names = _below(onnxslim.passes.__path__, onnxslim.passes.__name__)
+    names = [*_below(onnxslim.passes.__path__, onnxslim.passes.__name__), *_STEPS]
     return {name.rpartition(".")[2].replace("_", "-"): name for name in names}
 
 

@@ -12,8 +12,8 @@ PASSES = ROOT / "passes"
 MODULES_OPEN_TO_PASSES = {
     f"onnxslim.{name}"
     for name in (
-        *("base", "cost", "errors", "ir", "moments", "observe", "pattern", "rewrite", "shapes"),
-        *("sites", "versions"),
+        *("base", "cost", "errors", "ir", "moments", "observe", "pattern", "rewrite"),
+        *("saliency", "shapes", "sites", "versions"),
     )
 }
 

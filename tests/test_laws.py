@@ -24,7 +24,7 @@ from onnxslim.registry import all_passes, help_line
 from onnxslim.validate import Reference, adjustable, check_structure
 from strategies import feed, graphs
 
-PASSES = all_passes()
+PASSES = {name: kind for name, kind in all_passes().items() if not kind.once}
 EVERY = pytest.mark.parametrize("kind", list(PASSES.values()), ids=list(PASSES))
 LOSSLESS = [name for name, kind in PASSES.items() if kind.effect is not Effect.LOSSY]
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"

@@ -60,6 +60,10 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--features", multiple=True, metavar="NAME", help="Compare this tensor too.")
 @click.option(
+    "--sparsity", type=float, default=0.0, metavar="SHARE",
+    help="Share of the weights of layers that become zeros on the way.",
+)  # fmt: skip
+@click.option(
     "--l1-gamma", type=float, default=0.0, metavar="WEIGHT",
     help="Draw batch-norm scales to zero, where they stay once they change their sign.",
 )  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 
 from onnxslim.ir import Array
 from onnxslim.tune.adam import Adam
+from onnxslim.tune.gradual import Gradual
 from onnxslim.tune.parameters import Constraints, rate
 from onnxslim.tune.result import Epoch, Score
 from onnxslim.tune.samples import Batch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from onnxslim.tune.tuner import Tuner
 
 State = dict[str, torch.Tensor]
+_RAMP = 0.6
+"""The share of all steps in which zeros are added."""
 
 
 class Descent:
@@ -33,6 +36,8 @@ class Descent:
         self._set(tuner.start)
         self.constraints = Constraints(self.parameters, tuner.weights, tuner.fading)
         self.optimizer = Adam(self.parameters)
+        sparsity = self.options.sparsity
+        self.gradual = Gradual(tuner.model, self.parameters, sparsity) if sparsity else None
         self.history: list[Epoch] = []
         self.best: State | None = None
         self.notes: list[str] = []
@@ -66,9 +71,9 @@ class Descent:
         seed = self.options.seed
         order = np.random.default_rng((seed, number)).permutation(self.tuner.learned)
         self.executor.rounding.begin(training=True, seed=seed * 1_000_003 + number)
-        taken, mean = number * -(-len(order) // self.options.batch), 0.0
+        steps, mean = -(-len(order) // self.options.batch), 0.0
         for count, step in enumerate(self.tuner.samples.batches(order, self.options.batch), 1):
-            mean += (self._step(step, taken + count) - mean) / count
+            mean += (self._step(step, number * steps + count) - mean) / count
             if not math.isfinite(mean):
                 self.notes.append(
                     f"stopped in epoch {number + 1}: the loss is no number any more; lower --lr"
@@ -76,13 +81,16 @@ class Descent:
                 break
         self.executor.rounding.begin(training=False, seed=0)
         score = self._score()
-        if score.is_finite and math.isfinite(mean) and score.loss < self.least:
+        sparse = self.gradual is None or (number + 1) * steps >= _RAMP * self.total
+        if sparse and score.is_finite and math.isfinite(mean) and score.loss < self.least:
             self.least, self.best = score.loss, copied(self.parameters)
         done = Epoch(number + 1, self.optimizer.lr, mean, score, time.perf_counter() - start)
         self.history.append(done)
         return done
 
     def _step(self, step: Sequence[Batch], number: int) -> float:
+        if self.gradual is not None:
+            self.constraints.grow(self.gradual.zeros(number / (_RAMP * self.total)))
         done = (number - 0.5) / self.total
         share = rate(done, self.options.schedule, self.options.warmup)
         self.optimizer.lr = self.options.lr * share

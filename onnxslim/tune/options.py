@@ -35,6 +35,8 @@ class Options:
     """Weight of the labels beside the original, up to 1, which is labels alone."""
     features: tuple[str, ...] = ()
     """Tensors that both models have, to be compared beside the outputs by their squared error."""
+    sparsity: float = 0.0
+    """Share of the weights of layers that become zeros on the way; what was zero counts."""
     l1_gamma: float = 0.0
     """Weight of the sum of absolute batch-norm scales; those that change their sign become 0."""
     rounding: Literal["nearest", "stochastic"] = "nearest"
@@ -58,6 +60,7 @@ class Options:
             "loss": self.loss in ("auto", "kl", "mse"),
             "temperature": self.temperature > 0,
             "labels": 0 <= self.labels <= 1,
+            "sparsity": 0 <= self.sparsity < 1,
             "l1_gamma": self.l1_gamma >= 0,
             "rounding": self.rounding in ("nearest", "stochastic"),
             "held_out": 0 < self.held_out < 1,

@@ -111,6 +111,11 @@ class Constraints:
                 value = self._parameters[name]
                 value.copy_(torch.where(value * floor.sign() < floor.abs(), floor, value))
 
+    def grow(self, zeros: Mapping[str, torch.Tensor]) -> None:
+        """Hold more zeros."""
+        for name, more in zeros.items():
+            self.zeros[name] = self.zeros[name] | more if name in self.zeros else more
+
     def penalty(self, weight: float) -> torch.Tensor:
         """Return *weight* times the sum of the absolute values of what fades."""
         return weight * reduce(

@@ -185,7 +185,7 @@ class Tuner:
         if descent.best is not None:
             found = self._with(descent.best)
             score = self._try(found)
-            if score.is_finite and not score.loss > before.loss:
+            if score.is_finite and (self.options.sparsity or not score.loss > before.loss):
                 model, after = found, score
         if model is self.model and descent.history:
             notes.append("nothing better than the model that was given was found; it is returned")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxslim import saliency
 from onnxslim.base import Context
 from onnxslim.ir import Array
 from onnxslim.moments import Moments, Rows, moved
-from onnxslim.passes.prune import _scores as scores
-from onnxslim.passes.prune._scores import Criterion
+from onnxslim.saliency import Criterion
 from onnxslim.sites import Site
 
 
@@ -60,19 +60,19 @@ def measured(
     rows = Rows(site.tensor.shape, site.summed, 1 if gram is None else len(gram))
     weights = rows.of(site.values.astype(np.float64))
     if criterion == "magnitude":
-        return Layer(site, rows, weights, scores.magnitude(weights), gram)
+        return Layer(site, rows, weights, saliency.magnitude(weights), gram)
     if criterion == "obs":
         if gram is None:
             context.decline(site.node, moments.missing[site.node])
             return None
-        return Layer(site, rows, weights, scores.surgeon(weights, gram), gram)
+        return Layer(site, rows, weights, saliency.surgeon(weights, gram), gram)
     importance = _importance(context.importance or {}, site)
     if importance is None:
         context.decline(site.node, f"nothing says how important {site.tensor.name!r} is")
         return None
-    found = scores.fisher(weights, rows.of(importance))
+    found = saliency.fisher(weights, rows.of(importance))
     if criterion == "magnitude-fisher":
-        found = scores.small_first(weights, rows.of(importance), small)
+        found = saliency.small_first(weights, rows.of(importance), small)
     return Layer(site, rows, weights, found, gram)
 
 

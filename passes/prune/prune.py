@@ -10,13 +10,13 @@ from typing import Literal
 
 import numpy as np
 
+from onnxslim import saliency
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Array, Model
 from onnxslim.moments import Moments
-from onnxslim.passes.prune import _scores as scores
 from onnxslim.passes.prune._layers import Layer, measured
-from onnxslim.passes.prune._scores import Criterion
 from onnxslim.passes.prune._surgery import Choose, without
+from onnxslim.saliency import Criterion
 from onnxslim.sites import Site, find
 
 
@@ -97,9 +97,9 @@ class Prune(Pass):
         """Return how many weights of each layer shall be zeros."""
         if self.scope == "layer" or not layers:
             return [math.ceil(self.sparsity * layer.weights.size) for layer in layers]
-        relative = [scores.layer_adaptive(layer.scores).reshape(-1) for layer in layers]
+        relative = [saliency.layer_adaptive(layer.scores).reshape(-1) for layer in layers]
         total = math.ceil(self.sparsity * sum(map(len, relative)))
-        chosen = scores.lowest(np.concatenate(relative), total)
+        chosen = saliency.lowest(np.concatenate(relative), total)
         ends = np.cumsum([len(one) for one in relative])[:-1]
         return [int(part.sum()) for part in np.split(chosen, ends)]
 
@@ -120,8 +120,8 @@ class Prune(Pass):
     def _mask(self, found: Array, count: int) -> Array:
         if self.pattern:
             kept, among = self._kept
-            return scores.lowest_of_each(found, among - kept, among)
-        return scores.lowest(found, count)
+            return saliency.lowest_of_each(found, among - kept, among)
+        return saliency.lowest(found, count)
 
     def _chooser(self, fixed: Array, share: float) -> Choose:
         """Return what chooses while others are adjusted, or what was chosen before."""

@@ -1,0 +1,1 @@
+"""Passes that need what passes may not import: a tuner, say."""
