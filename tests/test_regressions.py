@@ -304,3 +304,11 @@ def test_axes_that_onnx_misreads_make_no_result_invalid() -> None:
     after, report = Pipeline(parse("drop-identity"))(before)
     assert not report.warnings
     assert [node.op for node in after.nodes()] == ["Squeeze"]
+
+
+def test_an_unknown_dimension_of_an_empty_tensor_may_be_any_number() -> None:
+    before = model("""g (float[K, N, 4] x, int64[1] w) => (float[?, ?, ?] y)
+    <int64[1] zero = {0}, int64[1] four = {4}> {
+        s = Concat<axis = 0>(zero, w, four) y = Reshape(x, s)
+    }""")
+    assert_declines(before, SimplifyShapeInputs(), "leaves -1 without a meaning")

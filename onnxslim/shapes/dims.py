@@ -223,7 +223,8 @@ def reshaped(shape: Shape | None, target: Sequence[Expr], allow_zero: bool = Fal
     """Return the shape that Reshape makes of *shape*, of which nothing may be known.
 
     Where ``allowzero`` is off, an element of *target* that is zero in a run stands for the
-    dimension of the input at its place. `_stays` says when that makes no difference.
+    dimension of the input at its place. `_stays` says when that makes no difference. An element
+    of which nothing is known may be any number where another dimension is zero.
     """
     if len(target) == 1 and shape is not None:
         return [agree([product(shape), *(t for t in target if is_at_least(t, 1))])]
@@ -243,7 +244,10 @@ def reshaped(shape: Shape | None, target: Sequence[Expr], allow_zero: bool = Fal
         ]
         rest = _rest(shape, found)[1]
     if found.count(None) == 1:
-        found[found.index(None)] = rest
+        place = found.index(None)
+        open_ended = target[place] != -1 and not is_at_least(target[place], 0)
+        if not open_ended or all(is_at_least(dim, 1) for dim in found if dim is not None):
+            found[place] = rest
     return found
 
 
