@@ -69,6 +69,8 @@ class Context:
     seed: int = 0
     original: Model | None = None
     """What the pipeline started from; not to be changed."""
+    only: Collection[str] | None = None
+    """The names of the weights that the pass may change; None where it may change all."""
     importance: Mapping[str, Array] | None = None
     """Fisher's information of weights, the mean of squared gradients, by initializer."""
     declined: Counter[str] = field(default_factory=Counter)
@@ -191,6 +193,8 @@ class Pass(ABC):
     may_grow: ClassVar[bool] = False
     """Whether a larger file can be the purpose of the pass."""
     preconditions: ClassVar[tuple[Precondition, ...]] = ()
+    by_layer: ClassVar[bool] = False
+    """Whether it heeds `Context.only`."""
     once: ClassVar[bool] = False
     """Whether it runs in the first round alone: what it finds has no end."""
 
@@ -206,6 +210,31 @@ class Pass(ABC):
 
         After 0 it is called again only once the model or the facts that it asked for are others.
         """
+
+
+@dataclass(frozen=True)
+class Chosen(Pass):
+    """A pass that shall change the weights of some layers only."""
+
+    step: Pass
+    weights: tuple[str, ...]
+    """The names of their initializers."""
+
+    def __post_init__(self) -> None:
+        """Declare what the pass declares. Raises ValueError where it does not choose layers."""
+        if not self.step.by_layer:
+            raise ValueError("it does not work layer by layer, so leave out @")
+        for declared in ("name", "effect", "needs_data", "may_grow", "preconditions", "once"):
+            object.__setattr__(self, declared, getattr(self.step, declared))
+
+    def lacking(self, data: bool, importance: bool) -> str | None:
+        """Say what else must be given."""
+        return self.step.lacking(data, importance)
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Apply the pass to the chosen layers."""
+        context.only = frozenset(self.weights)
+        return self.step.apply(model, context)
 
 
 def opset_at_least(version: int) -> Precondition:

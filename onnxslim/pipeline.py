@@ -329,8 +329,8 @@ class _Run:
         context = Context(
             self.data,
             self.pipeline.seed,
-            self.model,
-            self.pipeline.importance,
+            original=self.model,
+            importance=self.pipeline.importance,
             infer=self._lend,
             run=runtime.evaluate,
             memory=self.memory,

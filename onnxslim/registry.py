@@ -22,15 +22,18 @@ import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
+from urllib.parse import quote, unquote
 
 import onnxslim.passes
-from onnxslim.base import Pass
+from onnxslim.base import Chosen, Pass
 from onnxslim.errors import SpecError
 from onnxslim.recipes import RECIPES
 
 _STEPS = ("onnxslim.steps.tune",)
 """Modules of passes that lie above this one, so that only their names are known here."""
-_ITEM = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+_ITEM = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?(?:@([^\s,{}]+))?\s*(?:,|$)")
+_PLAIN = "/.:_-"
+"""What stands for itself in the name of a weight, beside letters and digits."""
 
 
 @functools.cache
@@ -106,10 +109,12 @@ def options(kind: type[Pass]) -> dict[str, tuple[str, Any]]:
 
 
 def parse(spec: str) -> tuple[Pass, ...]:
-    """Read ``"lossless"``, ``"fuse-conv-bn,drop-dead"`` or ``"prune{sparsity=0.9}"``.
+    """Read ``"lossless"``, ``"fuse-conv-bn,drop-dead"`` or ``"prune{sparsity=0.9}@w1;w2"``.
 
-    Options are separated by commas or blanks and read by the annotations of the pass's fields.
-    Raises SpecError for unknown names, unknown options and values of the wrong type.
+    Behind @ stand the weights that the pass may change, parted by ``;``, with other characters than
+    letters, digits and ``/.:_-`` as in addresses (``%20``). Options are separated by commas or
+    blanks and read by the annotations of the pass's fields. Raises SpecError for unknown names,
+    unknown options and values of the wrong type.
     """
     passes: list[Pass] = []
     end = 0
@@ -117,13 +122,13 @@ def parse(spec: str) -> tuple[Pass, ...]:
         item = _ITEM.match(spec, end)
         if item is None:
             raise SpecError(f"cannot read {spec[end:]!r}; write name,name{{option=value}},…")
-        name, text = item.groups()
+        name, text, weights = item.groups()
         if name in RECIPES:
-            if text:
+            if text or weights:
                 raise SpecError(f"the recipe {name!r} takes no options")
             passes += parse(RECIPES[name])
         else:
-            passes.append(_pass(name, text or ""))
+            passes.append(_chosen(_pass(name, text or ""), weights))
         end = item.end()
     return tuple(passes)
 
@@ -134,6 +139,15 @@ def _pass(name: str, text: str) -> Pass:
         return kind(**_options(kind, text)) if text.strip() else kind()
     except ValueError as error:
         raise SpecError(f"{name}: {error}") from error
+
+
+def _chosen(step: Pass, weights: str | None) -> Pass:
+    if weights is None:
+        return step
+    try:
+        return Chosen(step, tuple(map(unquote, weights.split(";"))))
+    except ValueError as error:
+        raise SpecError(f"{step.name}: {error}") from error
 
 
 def _hint(name: str, known: list[str]) -> str:
@@ -185,6 +199,9 @@ def _read(name: str, key: str, text: str, annotation: Any) -> object:
 
 def unparse(step: Pass) -> str:
     """Write *step* the way `parse` reads it."""
+    if isinstance(step, Chosen):
+        names = ";".join(quote(name, safe=_PLAIN) for name in step.weights)
+        return f"{unparse(step.step)}@{names}"
     changed = [
         f"{f.name.replace('_', '-')}={getattr(step, f.name)!r}"
         for f in fields(step)

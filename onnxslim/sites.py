@@ -95,7 +95,7 @@ def find(model: Model, context: Context) -> list[Site]:
     for _, nodes in context.find(model, _RULES):
         for node in nodes:
             for slot, tensor in _weights(node):
-                if tensor in found:
+                if tensor in found or not _is_chosen(tensor, context):
                     continue
                 reason = _refusal(tensor, node, homes, pinned)
                 if reason is not None:
@@ -104,6 +104,10 @@ def find(model: Model, context: Context) -> list[Site]:
                 summed = _RULES[node.operator][1](node, slot, tensor.shape)
                 found[tensor] = Site(tensor, node, slot, homes[tensor], summed)
     return list(found.values())
+
+
+def _is_chosen(tensor: Constant, context: Context) -> bool:
+    return context.only is None or tensor.name in context.only
 
 
 def _weights(node: Node) -> Iterator[tuple[int, Constant]]:

@@ -9,7 +9,9 @@ from typing import Literal
 import pytest
 
 from onnxslim import Context, Effect, Model, Pass, registry
+from onnxslim.base import Chosen
 from onnxslim.errors import SpecError
+from onnxslim.passes.prune.prune import Prune
 from onnxslim.passes.simplify.drop_dead import DropDead
 from onnxslim.passes.simplify.drop_identity import DropIdentity
 from onnxslim.passes.simplify.fold_constants import FoldConstants
@@ -69,7 +71,8 @@ def _plug(monkeypatch: pytest.MonkeyPatch, loaded: object) -> None:
 def test_every_file_is_a_pass() -> None:
     files = {
         path.stem.replace("_", "-")
-        for path in (ROOT / "passes").rglob("*.py")
+        for folder in ("passes", "onnxslim/steps")
+        for path in (ROOT / folder).rglob("*.py")
         if "/_" not in path.as_posix()
     }
     assert set(all_passes()) == files
@@ -262,3 +265,14 @@ def test_registry_is_read_once() -> None:
 def test_the_recipe_for_bytes_removes_every_channel_it_can() -> None:
     aligned = [step for step in parse("lossless-bytes") if hasattr(step, "align")]
     assert [step.align for step in aligned] == ["bytes"] * 3
+
+
+def test_a_pass_may_be_for_some_layers_only() -> None:
+    (step,) = parse("prune{sparsity=0.9}@a/w;b%20c")
+    assert step == Chosen(Prune(0.9), ("a/w", "b c"))
+    assert parse(unparse(step)) == (step,)
+
+
+def test_a_pass_that_does_not_choose_layers_says_so() -> None:
+    with pytest.raises(SpecError, match="layer by layer"):
+        parse("drop-dead@w")

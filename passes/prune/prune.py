@@ -35,6 +35,7 @@ class Prune(Pass):
 
     name = "prune"
     effect = Effect.LOSSY
+    by_layer = True
 
     sparsity: float = 0.5
     criterion: Criterion = "magnitude"

@@ -39,6 +39,7 @@ class AllocateBits(Pass):
 
     name = "allocate-bits"
     effect = Effect.LOSSY
+    by_layer = True
     preconditions = (holds_initializers,)
 
     sqnr: float | None = None

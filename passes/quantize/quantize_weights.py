@@ -30,6 +30,7 @@ class QuantizeWeights(Pass):
 
     name = "quantize-weights"
     effect = Effect.LOSSY
+    by_layer = True
     preconditions = (holds_initializers,)
 
     bits: Literal[8, 6, 5, 4, 3, 2] = 8

@@ -32,6 +32,7 @@ class Share(Pass):
 
     name = "share"
     effect = Effect.LOSSY
+    by_layer = True
     preconditions = (holds_initializers, opset_at_least(10))
 
     values: int = 16

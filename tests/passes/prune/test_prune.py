@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kit import holding, model
-from onnxslim import Calibration, Model, Pipeline, api
+from onnxslim import Calibration, Model, Pipeline, api, parse
 from onnxslim.cli import main
 from onnxslim.errors import DataError, MissingData
 from onnxslim.ir import Array
@@ -164,3 +164,10 @@ def test_a_table_that_is_looked_up_stays() -> None:
 def test_refuses_what_cannot_be(options: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Prune(**options)
+
+
+def test_other_layers_stay_as_they_are() -> None:
+    before = chain(RNG.normal(size=(8, 8)), RNG.normal(size=(8, 8)))
+    after, _ = Pipeline(parse("prune{sparsity=0.5}@v"), budget=np.inf)(before)
+    assert (weights(after, "w") != 0).all()
+    assert (weights(after, "v") == 0).sum() == 32
