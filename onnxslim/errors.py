@@ -13,6 +13,7 @@
     - MissingData         the pass needs calibration data and got none (exit status 2)
   + BrokenModel           a result is not valid ONNX, or not the same function any more
     - Unfused             the same function, but onnxruntime fuses less of it and would be slower
+  + BudgetMissed          a search found no model inside the budget
   + CannotRun             onnxruntime refuses the model or the feed
   + Declined              a rewrite found its shape but not its conditions; never leaves a pass
 """
@@ -78,6 +79,10 @@ class BrokenModel(OnnxslimError):
 
 class Unfused(BrokenModel):
     """A result is the same function, but onnxruntime fuses less of it and would be slower."""
+
+
+class BudgetMissed(OnnxslimError):
+    """A search found no model inside the budget; the message says what came closest."""
 
 
 class CannotRun(OnnxslimError):

@@ -1,0 +1,13 @@
+"""One budget in, the best model out.
+
+>>> from onnxslim.search import Budget, search
+>>> result = search("model.onnx", "data.npz", Budget(max_drop=0.005))
+>>> result.model.save("small.onnx")
+"""
+
+from onnxslim.search.budget import Budget, latency, size
+from onnxslim.search.front import write_front
+from onnxslim.search.judge import Candidate
+from onnxslim.search.search import Result, search
+
+__all__ = ["Budget", "Candidate", "Result", "latency", "search", "size", "write_front"]

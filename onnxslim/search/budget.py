@@ -1,0 +1,58 @@
+"""What a model may cost: how much worse, how many bytes, how much time."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from onnxslim.errors import SpecError
+
+_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits that all hold; None is no limit.
+
+    The smallest model inside is wanted, the fastest where *latency* is limited, and the best where
+    *max_drop* is not.
+    """
+
+    max_drop: float | None = None
+    """How much worse the metric may be, in its own unit."""
+    size: int | None = None
+    """Bytes of the file."""
+    latency: float | None = None
+    """Time of a run, as a part of the original's."""
+
+    def __post_init__(self) -> None:
+        """Refuse a budget without any limit. Raises SpecError."""
+        if self.max_drop is self.size is self.latency is None:
+            raise SpecError("a budget needs a limit: of the drop, the size or the latency")
+
+
+def size(text: str | float, original: int) -> int:
+    """Read a size: ``4x`` smaller than *original* bytes, ``500KB``, ``1.5MiB``, or bytes.
+
+    Raises SpecError.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(x|[kmg]?i?b|)\s*", str(text), re.IGNORECASE)
+    number, unit = (float(found[1]), found[2].lower()) if found else (0.0, "")
+    if number <= 0:
+        raise SpecError(f"{text!r} is no size; write 4x, 500KB or 1.5MiB")
+    if unit == "x":
+        return int(original / number)
+    return int(number * _UNITS[unit.removesuffix("b")])
+
+
+def latency(text: str | float, original: float) -> float:
+    """Read a latency, as a part of the *original*'s seconds: ``0.5x``, ``3ms``, ``2s``, or a part.
+
+    Raises SpecError.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(x|ms|us|s|)\s*", str(text))
+    if found is None or float(found[1]) <= 0:
+        raise SpecError(f"{text!r} is no latency; write 0.5x or 3ms")
+    seconds = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+    number = float(found[1])
+    return number * seconds[found[2]] / original if found[2] in seconds else number

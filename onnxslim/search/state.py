@@ -1,0 +1,55 @@
+"""What was tried, on disk, so that a search that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from onnxslim.search.judge import Candidate, Task
+
+_VERSION = 1
+
+
+class State:
+    """A folder with the candidates of one search, a file each."""
+
+    def __init__(self, folder: Path, task: Task) -> None:
+        """Open or make *folder*; what other models, data or options left there is not looked at."""
+        self.folder = folder / _fingerprint(task)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def place(self, spec: str) -> Path:
+        """Return where the model of *spec* belongs."""
+        return self.folder / f"{hashlib.sha256(spec.encode()).hexdigest()[:24]}.onnx"
+
+    def recall(self, spec: str) -> Candidate | None:
+        """Return what *spec* came to; None where it was not tried."""
+        try:
+            found = json.loads(self._record(spec).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        candidate = Candidate(**found)
+        there = candidate.failed is not None or Path(candidate.path).exists()
+        return candidate if there else None
+
+    def keep(self, candidate: Candidate) -> None:
+        """Write down what a candidate came to, at once or not at all."""
+        path = self._record(candidate.spec)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(candidate)), encoding="utf-8")
+        os.replace(part, path)
+
+    def _record(self, spec: str) -> Path:
+        return self.place(spec).with_suffix(".json")
+
+
+def _fingerprint(task: Task) -> str:
+    digest = hashlib.sha256(f"{_VERSION} {task.metric} {task.timed} {task.seed}".encode())
+    digest.update(task.model.read_bytes())
+    for feed in (*task.fitting, *task.judging):
+        for name in sorted(feed):
+            digest.update(f"{name} {feed[name]!r}".encode())
+    return digest.hexdigest()[:24]

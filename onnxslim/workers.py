@@ -1,0 +1,69 @@
+"""Work for many processes, here or on a cluster, by joblib's backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, TypeVar
+
+from onnxslim.errors import InputError, MissingPackage
+
+Backend = Literal["local", "dask", "ray"]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def each(
+    function: Callable[[_T], _R],
+    items: Sequence[_T],
+    jobs: int = 1,
+    backend: Backend = "local",
+    scheduler: str | None = None,
+) -> Iterator[_R]:
+    """Yield what *function* makes of each of *items*, in order, as soon as it is there.
+
+    With one job, and on this machine, no process is started. A cluster's *scheduler* is an address
+    such as ``tcp://host:8786``. What goes to other processes must be picklable. Raises
+    MissingPackage, and InputError where the cluster cannot be reached.
+    """
+    if backend == "local" and jobs == 1:
+        yield from map(function, items)
+        return
+    import joblib  # comes with scikit-learn, and takes time to import
+
+    with _cluster(backend, scheduler):
+        parallel = joblib.Parallel(n_jobs=jobs if backend == "local" else -1, return_as="generator")
+        yield from parallel(joblib.delayed(function)(item) for item in items)
+
+
+def _cluster(backend: Backend, scheduler: str | None) -> AbstractContextManager[object]:
+    if backend == "local":
+        return nullcontext()
+    import joblib
+
+    made: AbstractContextManager[object]
+    if backend == "dask":
+        made = joblib.parallel_config("dask", client=_dask(scheduler))
+        return made
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise MissingPackage("ray is not installed: pip install 'onnxslim[ray]'") from error
+    ray.init(address=scheduler, ignore_reinit_error=True)
+    register_ray()
+    made = joblib.parallel_config("ray")
+    return made
+
+
+def _dask(scheduler: str | None) -> Any:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingPackage("dask is not installed: pip install 'onnxslim[dask]'") from error
+    if scheduler is None:
+        raise InputError("name the scheduler of the cluster: --scheduler tcp://HOST:8786")
+    try:
+        return Client(scheduler, timeout=30)
+    except (OSError, TimeoutError) as error:
+        raise InputError(f"the scheduler {scheduler} does not answer: {error}") from error
