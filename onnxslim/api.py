@@ -14,10 +14,10 @@ import onnx
 from onnxslim import cost, dropin, pack, shapes, versions
 from onnxslim.base import Effect, Pass
 from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs, requested
-from onnxslim.edits import convert_floats, cut
+from onnxslim.edits import convert_floats, cut, freeze_initializers
 from onnxslim.errors import BrokenModel, CannotRun, InputError, OutputError, PassError
 from onnxslim.importance import Importance, read_importance
-from onnxslim.ir import Array, Model, fix_input_shapes, replace_file
+from onnxslim.ir import Array, Model, fix_input_shapes, overridable, replace_file
 from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, silent
 from onnxslim.registry import parse
 from onnxslim.runtime import Session, lent, limits
@@ -83,6 +83,7 @@ def run(
     max_error: float | None = None,
     min_sqnr: float | None = None,
     importance: Importance | None = None,
+    freeze_initializers: bool = False,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Outcome:
@@ -96,13 +97,14 @@ def run(
     Lossy passes may move outputs by *max_error*, relative to their scale, and down to *min_sqnr* dB
     at the worst output of floats; 0.1 where neither is given.
     *importance*, a file or arrays by initializer, tells ``prune`` how important weights are.
+    *freeze_initializers* makes constants of inputs that have default values (docs/edits.md).
     *images* says how images in *data* become arrays: ``{"mean": 0.5, "std": 0.5}`` (docs/data.md).
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
     """
     steps = parse(passes) if isinstance(passes, str) else tuple(passes)
     steps = dropin.limited(dropin.without(steps, skip), size_threshold)
-    original, notes = _edited(model, inputs, outputs, input_shapes)
+    original, notes = _edited(model, inputs, outputs, input_shapes, freeze_initializers)
     loaded = original
     if target_opset is not None:
         _must_convert(original, target_opset)
@@ -249,17 +251,28 @@ def _edited(
     inputs: Sequence[str] | None,
     outputs: Sequence[str] | None,
     input_shapes: Shapes | None,
+    freeze: bool,
 ) -> tuple[Model, list[str]]:
     """Load *model* and change what the caller wants changed before anything is compared."""
     loaded = as_model(model)
-    if not (inputs or outputs or input_shapes):
-        return loaded, []
+    if not (inputs or outputs or input_shapes or freeze):
+        return loaded, _overridable(loaded)
     loaded = loaded.copy() if isinstance(model, Model) else loaded
-    notes = cut(loaded, dropin.ends(inputs), dropin.ends(outputs))
+    notes = freeze_initializers(loaded) if freeze else _overridable(loaded)
+    notes += cut(loaded, dropin.ends(inputs), dropin.ends(outputs))
     if input_shapes:
         fix_input_shapes(loaded, dropin.shapes(input_shapes))
     loaded.pristine = False
     return loaded, notes
+
+
+def _overridable(model: Model) -> list[str]:
+    """Say that weights are inputs, which is why little can be done to them."""
+    count = len(overridable(model))
+    return [
+        f"{count} inputs have default values, which callers may override, so that no pass takes "
+        "them for constants; --freeze-initializers makes constants of them"
+    ] * bool(count)
 
 
 def _must_convert(model: Model, target: int) -> None:

@@ -8,10 +8,11 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnxslim.cli import budget
 from onnxslim.cli.options import CONTEXT, image_options, images_given, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -110,6 +111,12 @@ def _repeated(args: list[str]) -> Iterator[str]:
     metavar="DB",
     help="Signal-to-noise ratio that lossy passes must leave at every output.",
 )
+@budget.budget_options
+@click.option(
+    "--freeze-initializers",
+    is_flag=True,
+    help="Initializers that are inputs too, as old exporters write them, become constants.",
+)
 @click.option(
     "--importance",
     type=click.Path(path_type=Path),
@@ -181,6 +188,7 @@ def slim(
     max_error: float | None,
     min_sqnr: float | None,
     importance: Path | None,
+    freeze_initializers: bool,
     seed: int,
     external_data: bool,
     dry_run: bool,
@@ -200,7 +208,7 @@ def slim(
     no_shape_infer: bool,
     quiet: bool,
     verbose: int,
-    **images: str | None,
+    **given: Any,
 ) -> int:
     """Write a smaller, faster ONNX model that computes the same as IN to OUT.
 
@@ -217,7 +225,8 @@ def slim(
         raise click.UsageError("-c and --model-check-inputs are the same; give one")
     if others:
         raise click.UsageError(f"{others[0]} is one file too many; write: onnxslim IN -o OUT")
-    said = images_given(images, data)
+    limits = {name: given.pop(name) for name in budget.NAMES}
+    said = images_given(given, data)
     destination = _destination(target, output, dry_run)
     _log(quiet, verbose)
     from onnxslim import api, dropin
@@ -226,6 +235,11 @@ def slim(
     for path in filter(None, (destination, report)):
         api.must_be_writable(path)
     display = Display(quiet)
+    if budget.wanted(limits):
+        with warnings_as_lines(quiet), display.progress() as progress:
+            found = budget.searched(model, data, limits, said, seed, progress)
+        budget.write(found, destination, limits["pareto"], external_data, quiet)
+        return 0
     with warnings_as_lines(quiet), display.progress() as progress:
         if no_shape_infer:
             dropin.warn(dropin.SHAPES_STAY)
@@ -247,6 +261,7 @@ def slim(
             max_error=max_error,
             min_sqnr=min_sqnr,
             importance=importance,
+            freeze_initializers=freeze_initializers,
             seed=seed,
             progress=progress,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from onnxslim.search import mixture
 from onnxslim.search.budget import Budget
 from onnxslim.search.front import front
 from onnxslim.search.judge import Candidate, Task, answers, judged, split
+from onnxslim.search.judge import seconds as run_seconds
 from onnxslim.search.methods import methods
 from onnxslim.search.state import State
 
@@ -97,6 +99,15 @@ def search(
             kept, best, found, tuple(front(found)), task.metric, len(task.judging),
             time.monotonic() - start, tuple(run.notes), table,
         )  # fmt: skip
+
+
+def seconds(
+    model: Source, data: Data, images: Mapping[str, Any] | None = None, seed: int = 0
+) -> float:
+    """Return how long the original takes for a sample, for latencies in seconds."""
+    original = as_model(model)
+    feeds = itertools.islice(calibration(data, original, images, seed), 8)
+    return run_seconds(original, list(feeds))
 
 
 def _task(

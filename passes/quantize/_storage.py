@@ -43,7 +43,11 @@ Stored = Packed | Array
 
 def holds_initializers(model: Model) -> str | None:
     """Ask for initializers that are no inputs: nodes take more bytes than small weights save."""
-    return None if model.ir_version >= 4 else "needs IR version 4, for initializers of its own"
+    return (
+        None
+        if model.ir_version >= 4
+        else ("needs IR version 4, for initializers of its own; --freeze-initializers goes there")
+    )
 
 
 @dataclass(frozen=True, eq=False)
