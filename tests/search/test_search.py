@@ -1,0 +1,133 @@
+"""The best model inside a budget."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kit import holding, model
+from onnxslim import Model
+from onnxslim.cli import main
+from onnxslim.errors import BudgetMissed, SpecError
+from onnxslim.search import Budget, Result, latency, search, size
+
+RNG = np.random.default_rng(0)
+LAYERS = {
+    "w": RNG.normal(size=(32, 64)).astype(np.float32),
+    "v": RNG.normal(size=(64, 10)).astype(np.float32),
+}
+
+
+def net() -> Model:
+    return holding(
+        model("""g (float[N, 32] x) => (float[N, 10] y) <float[32, 64] w, float[64, 10] v> {
+            a = MatMul(x, w) r = Relu(a) y = MatMul(r, v)
+        }"""),
+        **LAYERS,
+    )
+
+
+def feeds() -> list[dict[str, Any]]:
+    values = np.random.default_rng(1).normal(size=(64, 1, 32)).astype(np.float32)
+    return [{"x": value} for value in values]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    state = tmp_path_factory.mktemp("state")
+    return search(net(), feeds(), Budget(max_drop=0.1), state=state), state
+
+
+def test_the_smallest_inside_the_budget(found: tuple[Result, Path]) -> None:
+    result, _ = found
+    assert result.metric == "agreement"
+    assert result.judges == 32
+    assert result.best.drop <= 0.1
+    inside = [one for one in result.candidates if one.failed is None and one.drop <= 0.1]
+    assert result.best.size == min(one.size for one in inside)
+    assert result.best.size < net().size() / 3
+
+
+def test_the_model_is_the_one_that_was_judged(found: tuple[Result, Path]) -> None:
+    result, _ = found
+    assert result.model.size() == result.best.size
+
+
+def test_nothing_on_the_front_is_beaten(found: tuple[Result, Path]) -> None:
+    sizes, drops = zip(*((one.size, one.drop) for one in found[0].front), strict=True)
+    assert list(sizes) == sorted(sizes)
+    assert list(drops) == sorted(drops, reverse=True)
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_model(
+    found: tuple[Result, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, state = found
+    for number, record in enumerate(sorted(state.rglob("*.json"))):
+        if number % 2:
+            record.unlink()
+    again = search(net(), feeds(), Budget(max_drop=0.1), state=state)
+    assert again.model.to_bytes() == result.model.to_bytes()
+
+
+def test_a_budget_that_cannot_be_met_says_what_comes_closest(found: tuple[Result, Path]) -> None:
+    with pytest.raises(BudgetMissed, match="the smallest that is good enough has"):
+        search(net(), feeds(), Budget(max_drop=0.1, size=100), state=found[1])
+
+
+def test_when_the_time_is_up_no_more_is_tried() -> None:
+    with pytest.raises(BudgetMissed, match="the time is up"):
+        search(net(), feeds(), Budget(max_drop=0.1), time_limit=0.0)
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net().save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", x=np.concatenate([feed["x"] for feed in feeds()]))
+    command = [str(tmp_path / "m.onnx"), "-o", str(tmp_path / "s.onnx"), "-c"]
+    command += [str(tmp_path / "d.npz"), "--jobs", "1", "--state", str(tmp_path / "state")]
+    assert main([*command, "--max-drop", "10%", "--pareto", str(tmp_path / "front")]) == 0
+    assert "recipe: lossless," in capsys.readouterr().out
+    assert (tmp_path / "s.onnx").stat().st_size < net().size() / 3
+    table = json.loads((tmp_path / "front/front.json").read_text())
+    assert (tmp_path / "front" / table["models"][0]["file"]).exists()
+    assert main([*command, "--max-drop", "10%", "--target-size", "100"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-drop", "1%"], "needs data"),
+        (["--pareto", "front"], "goes with --max-drop"),
+        (["--max-drop", "much", "-c", "random:8"], "is no limit"),
+        (["--target-size", "-3", "-c", "random:8"], "is no size"),
+    ],
+)
+def test_bad_budgets(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net().save(tmp_path / "m.onnx")
+    target = tmp_path / "s.onnx"
+    assert main([str(tmp_path / "m.onnx"), "-o", str(target), *options]) == 2
+    assert said in capsys.readouterr().err
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("4x", 250), ("500KB", 500_000), ("1.5MiB", 1_572_864), ("77", 77)]
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert size(text, 1000) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("0.5x", 0.5), ("3ms", 0.3), ("0.25", 0.25)])
+def test_latencies(text: str, expected: float) -> None:
+    assert latency(text, 0.01) == pytest.approx(expected)
+
+
+def test_a_budget_has_a_limit() -> None:
+    with pytest.raises(SpecError):
+        Budget()
