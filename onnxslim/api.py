@@ -17,7 +17,7 @@ from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs, r
 from onnxslim.edits import convert_floats, cut, freeze_initializers
 from onnxslim.errors import BrokenModel, CannotRun, InputError, OutputError, PassError
 from onnxslim.importance import Importance, read_importance
-from onnxslim.ir import Array, Model, fix_input_shapes, overridable, replace_file
+from onnxslim.ir import Array, Model, fix_input_shapes, replace_file
 from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, silent
 from onnxslim.registry import parse
 from onnxslim.runtime import Session, lent, limits
@@ -256,23 +256,14 @@ def _edited(
     """Load *model* and change what the caller wants changed before anything is compared."""
     loaded = as_model(model)
     if not (inputs or outputs or input_shapes or freeze):
-        return loaded, _overridable(loaded)
+        return loaded, []
     loaded = loaded.copy() if isinstance(model, Model) else loaded
-    notes = freeze_initializers(loaded) if freeze else _overridable(loaded)
+    notes = freeze_initializers(loaded) if freeze else []
     notes += cut(loaded, dropin.ends(inputs), dropin.ends(outputs))
     if input_shapes:
         fix_input_shapes(loaded, dropin.shapes(input_shapes))
     loaded.pristine = False
     return loaded, notes
-
-
-def _overridable(model: Model) -> list[str]:
-    """Say that weights are inputs, which is why little can be done to them."""
-    count = len(overridable(model))
-    return [
-        f"{count} inputs have default values, which callers may override, so that no pass takes "
-        "them for constants; --freeze-initializers makes constants of them"
-    ] * bool(count)
 
 
 def _must_convert(model: Model, target: int) -> None:

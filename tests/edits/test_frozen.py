@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kit import model
-from onnxslim import Model
+from onnxslim import Model, api
 from onnxslim.edits import freeze_initializers
 from onnxslim.ir import Constant
 
@@ -41,3 +41,9 @@ def test_a_model_without_defaults_stays_as_it_is() -> None:
     before = of.to_bytes()
     assert freeze_initializers(of) == []
     assert of.to_bytes() == before
+
+
+def test_as_an_option() -> None:
+    outcome = api.run(model(WEIGHTED), freeze_initializers=True)
+    assert [info.name for info in outcome.model.proto().graph.input] == ["x"]
+    assert "1 inputs with default values became constants" in outcome.report.warnings
