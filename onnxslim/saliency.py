@@ -10,6 +10,7 @@ from onnxslim.ir import Array
 from onnxslim.moments import inverse_factor
 
 Criterion = Literal["magnitude", "obs", "fisher", "magnitude-fisher"]
+_TINY = np.finfo(np.float64).tiny
 
 
 def magnitude(rows: Array) -> Array:
@@ -30,9 +31,11 @@ def surgeon(rows: Array, gram: Array) -> Array:
 def fisher(rows: Array, importance: Array) -> Array:
     """Return what the loss rises by without a weight, to second order: w² E[g²] / 2.
 
+    Weights that tell nothing score more than zeros, so that zeros go first.
     Source: LeCun et al. 1990, Optimal Brain Damage, with the diagonal of Fisher's information.
     """
-    return np.square(rows) * importance / 2
+    found = np.maximum(np.square(rows) * importance / 2, _TINY)
+    return np.where(rows == 0, 0.0, found)
 
 
 def small_first(rows: Array, importance: Array, share: float) -> Array:
@@ -42,8 +45,8 @@ def small_first(rows: Array, importance: Array, share: float) -> Array:
     Reducing the Model Order of Deep Neural Networks Using Information Theory.
     """
     small = lowest(np.square(rows), round(share * rows.size))
-    informative = importance + np.finfo(np.float64).tiny
-    return np.where(small | (rows == 0), 0.0, informative)
+    found = np.where(small, _TINY, importance + 2 * _TINY)
+    return np.where(rows == 0, 0.0, found)
 
 
 def layer_adaptive(scores: Array) -> Array:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -29,8 +30,8 @@ class Prune(Pass):
     without it (obs, which needs calibration data and adjusts the weights that stay); its Fisher
     information (needs --importance); or first magnitude, and Fisher's information for the rest
     (Tu et al. 2016). ``scope=model`` compares weights across layers. ``pattern=2:4`` leaves two of
-    every four weights in a row. ``compensate`` adjusts the weights that stay after any choice.
-    Zeros that are there already count, and stay.
+    every four weights in a row, whatever ``sparsity`` says. ``compensate`` adjusts the weights that
+    stay after any choice. Zeros that are there already count, and stay.
     """
 
     name = "prune"
@@ -83,6 +84,11 @@ class Prune(Pass):
                 layer.replace(made)
                 context.notes.append(layer.note(made))
                 changes += 1
+                if self.compensate and layer.gram is None:
+                    reason = moments.missing[layer.site.node]
+                    context.decline(
+                        layer.site.node, f"weights that stay are not adjusted: {reason}"
+                    )
         if changes:
             context.forget()
         return changes
@@ -97,12 +103,16 @@ class Prune(Pass):
     def _counts(self, layers: Sequence[Layer]) -> list[int]:
         """Return how many weights of each layer shall be zeros."""
         if self.scope == "layer" or not layers:
-            return [math.ceil(self.sparsity * layer.weights.size) for layer in layers]
+            return [self._share_of(layer.weights.size) for layer in layers]
         relative = [saliency.layer_adaptive(layer.scores).reshape(-1) for layer in layers]
-        total = math.ceil(self.sparsity * sum(map(len, relative)))
+        total = self._share_of(sum(map(len, relative)))
         chosen = saliency.lowest(np.concatenate(relative), total)
         ends = np.cumsum([len(one) for one in relative])[:-1]
         return [int(part.sum()) for part in np.split(chosen, ends)]
+
+    def _share_of(self, size: int) -> int:
+        """Return how many of *size* weights shall be zeros; 0.07 of 100 are 7, not 8."""
+        return math.ceil(Fraction(str(self.sparsity)) * size)
 
     def _pruned(self, layer: Layer, count: int) -> Array:
         """Return the weights of a layer with *count* zeros, or with what the pattern wants."""
@@ -112,9 +122,10 @@ class Prune(Pass):
         if layer.gram is None:
             return np.where(mask, 0.0, weights)
         step = self._kept[1] if self.pattern else 1
-        share = count / weights.size
+        live = np.count_nonzero(weights)
+        more = Fraction(int(live + count - weights.size), int(live))
         return np.stack([
-            without(one, gram, self._chooser(fixed, share), step)
+            without(one, gram, self._chooser(fixed, one != 0, more), step)
             for one, gram, fixed in zip(weights, layer.gram, mask, strict=True)
         ])  # fmt: skip
 
@@ -124,8 +135,18 @@ class Prune(Pass):
             return saliency.lowest_of_each(found, among - kept, among)
         return saliency.lowest(found, count)
 
-    def _chooser(self, fixed: Array, share: float) -> Choose:
-        """Return what chooses while others are adjusted, or what was chosen before."""
+    def _chooser(self, fixed: Array, live: Array, more: Fraction) -> Choose:
+        """Return what chooses while others are adjusted, or what was chosen before.
+
+        While others are adjusted the share *more* of the weights goes that are *live*.
+        """
         if self.criterion != "obs":
             return lambda found, block: fixed[:, block]
-        return lambda found, block: self._mask(found, math.ceil(share * found.size))
+
+        def choose(found: Array, block: slice) -> Array:
+            left = live[:, block]
+            going = math.ceil(more * int(np.count_nonzero(left)))
+            zeros = int(np.count_nonzero(~left))
+            return self._mask(np.where(left, found, -1.0), zeros + going)
+
+        return choose
