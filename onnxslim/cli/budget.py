@@ -20,6 +20,11 @@ NAMES = (
     *("backend", "scheduler", "state", "time_limit"),
 )
 """The options, by the names of their parameters."""
+_BESIDE = (
+    *("data", "output", "external_data", "seed", "dry_run", "quiet", "verbose"),
+    *("color", "resize", "crop", "scale", "mean", "std", "layout"),
+)
+"""Other options that a search heeds."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -87,14 +92,27 @@ _OPTIONS = (
 
 
 def wanted(given: Mapping[str, Any]) -> bool:
-    """Say whether a budget is given. Raises UsageError for options that only go with one."""
+    """Say whether a budget is given.
+
+    Raises UsageError for options that only go with one, and for others beside one.
+    """
     if any(given[name] is not None for name in ("max_drop", "target_size", "target_latency")):
+        _refuse_others(click.get_current_context())
         return True
     others = [name for name in NAMES if given[name] and name not in ("backend", "tuning")]
     if others or given["tuning"]:
         option = "--" + (others[0] if others else "tune").replace("_", "-")
         raise click.UsageError(f"{option} goes with --max-drop, --target-size or --target-latency")
     return False
+
+
+def _refuse_others(context: click.Context) -> None:
+    """Raise UsageError for an option that a search would not heed."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        said = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if said and isinstance(parameter, click.Option) and name not in (*NAMES, *_BESIDE):
+            raise click.UsageError(f"{parameter.opts[0]} does not go with a budget")
 
 
 def searched(
@@ -110,7 +128,7 @@ def searched(
     original = api.as_model(model)
     return search(
         original, data, _budget(original, data, given, images, seed),
-        metric=given["metric"], tune=given["tuning"], everything=given["pareto"] is not None,
+        metric=given["metric"], tune=given["tuning"], pareto=given["pareto"],
         jobs=given["jobs"] or os.cpu_count() or 1, backend=given["backend"],
         scheduler=given["scheduler"], state=given["state"], time_limit=given["time_limit"],
         images=images, seed=seed, progress=progress,
@@ -132,23 +150,14 @@ def _budget(original: Any, data: str, given: Mapping[str, Any], images: Any, see
     )
 
 
-def write(
-    result: Result, target: Path | None, pareto: Path | None, external_data: bool, quiet: bool
-) -> None:
-    """Write the best model, and the front where that is wanted; say what was found."""
-    from onnxslim.ir import Model
+def write(result: Result, target: Path | None, external_data: bool, quiet: bool) -> None:
+    """Write the best model; say what was found."""
+    from onnxslim import pack
 
-    if target is not None and target.suffix == ".onnxz":
-        from onnxslim import pack
-
+    if target is not None and target.suffix == pack.SUFFIX:
         pack.save(result.model, target)
     elif target is not None:
-        made: Model = result.model
-        made.save(target, external=True if external_data else None)
-    if pareto is not None:
-        from onnxslim.search import write_front
-
-        write_front(pareto, result.front, result.metric)
+        result.model.save(target, external=True if external_data else None)
     if not quiet:
         tell(result)
 
@@ -157,8 +166,8 @@ def tell(result: Result) -> None:
     """Print what was found, and what else."""
     best = result.best
     click.echo(
-        f"tried {len(result.candidates)} models in {result.seconds:.0f} s; {result.metric} judged "
-        f"by {result.judges} samples that nothing was fitted to"
+        f"tried {len(result.candidates)} models in {result.seconds:.0f} s; judged by "
+        f"{result.metric} on {result.judges} samples"
     )
     for one in result.front:
         mark = "*" if one.spec == best.spec else " "

@@ -238,7 +238,7 @@ def slim(
     if budget.wanted(limits):
         with warnings_as_lines(quiet), display.progress() as progress:
             found = budget.searched(model, data, limits, said, seed, progress)
-        budget.write(found, destination, limits["pareto"], external_data, quiet)
+        budget.write(found, destination, external_data, quiet)
         return 0
     with warnings_as_lines(quiet), display.progress() as progress:
         if no_shape_infer:

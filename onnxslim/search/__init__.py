@@ -6,8 +6,7 @@
 """
 
 from onnxslim.search.budget import Budget, latency, size
-from onnxslim.search.front import write_front
 from onnxslim.search.judge import Candidate
 from onnxslim.search.search import Result, search, seconds
 
-__all__ = ["Budget", "Candidate", "Result", "latency", "search", "seconds", "size", "write_front"]
+__all__ = ["Budget", "Candidate", "Result", "latency", "search", "seconds", "size"]

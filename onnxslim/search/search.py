@@ -6,8 +6,8 @@ import functools
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import numpy as np
 from onnxslim import workers
 from onnxslim.api import Data, Source, as_model, calibration
 from onnxslim.data import Calibration, input_specs
-from onnxslim.errors import BudgetMissed
+from onnxslim.errors import BudgetMissed, InputError, MissingData
 from onnxslim.ir import Model
 from onnxslim.metrics import metric as metric_of
-from onnxslim.pipeline import Progress, silent
+from onnxslim.pipeline import MADE_UP, Progress, silent
 from onnxslim.runtime import Session, lent
 from onnxslim.search import mixture
 from onnxslim.search.budget import Budget
-from onnxslim.search.front import front
+from onnxslim.search.front import front, write_front
 from onnxslim.search.judge import Candidate, Task, answers, judged, split
 from onnxslim.search.judge import seconds as run_seconds
 from onnxslim.search.methods import methods
@@ -33,6 +33,7 @@ _JUDGES = 2000
 """Samples that judge, at most."""
 _FITTING = 512
 """Samples to calibrate on where nothing is tuned."""
+_LATE = "the time is up; other candidates were not tried"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def search(
     *,
     metric: str | None = None,
     tune: bool = False,
-    everything: bool = False,
+    pareto: Path | None = None,
     jobs: int = 1,
     backend: workers.Backend = "local",
     scheduler: str | None = None,
@@ -74,29 +75,39 @@ def search(
     Half of *data*, chosen by *seed*, is what candidates are fitted to; the other half, up to 2,000
     samples, judges. *metric* is that of `onnxslim.metrics`: top1 where the data have labels,
     agreement where the original chooses among classes, else sqnr. *tune* allows gradient descent
-    (PyTorch). *everything* tries all levels, for a whole front. Candidates are kept in the folder
-    *state*, for a search that was killed to go on; after *time_limit* seconds no new ones are
-    begun. *jobs*, *backend* and *scheduler* are those of `onnxslim.workers`.
+    (PyTorch). With *pareto* all levels are tried, and the models that nothing beats go to that
+    folder, with a table and a plot. Candidates are kept in the folder *state*, for a search that
+    was killed to go on; after *time_limit* seconds no new ones are begun. *jobs*, *backend* and
+    *scheduler* are those of `onnxslim.workers`; the workers of a cluster must see *state*, which
+    they write to.
     Raises InputError, and BudgetMissed where no candidate is inside the budget.
     """
     start = time.monotonic()
+    if backend != "local" and state is None:
+        raise InputError("name a folder that the workers of the cluster see too: --state DIR")
     with tempfile.TemporaryDirectory(prefix="onnxslim-") as folder:
         original = as_model(model)
         path = Path(folder) / "original.onnx"
         original.save(path)
         feeds = calibration(data, original, images, seed)
         task = _task(path, original, feeds, metric, tune, budget, seed)
-        run = _Search(task, budget, State(state or Path(folder), task), jobs, backend, scheduler)
+        kept = State(state or Path(folder), task)
+        task = replace(task, model=kept.model)
+        run = _Search(task, budget, kept, jobs, backend, scheduler)
+        run.notes += _cautions(task)
         run.deadline = None if time_limit is None else start + time_limit
         run.progress = progress
         ladders = dict(methods(tune, task.metric in ("top1", "top5", "agreement")))
-        run.climb(ladders, everything)
-        table = run.mix(everything)
+        run.climb(ladders, pareto is not None)
+        table = run.mix(pareto is not None)
         best = run.best()
-        kept = Model.from_proto(Model.load(Path(best.path)).proto())
+        result = Model.from_proto(Model.load(Path(best.path)).proto())
         found = tuple(run.found.values())
+        ends = front(found)
+        if pareto is not None:
+            write_front(pareto, ends, task.metric)
         return Result(
-            kept, best, found, tuple(front(found)), task.metric, len(task.judging),
+            result, best, found, tuple(ends), task.metric, len(task.judging),
             time.monotonic() - start, tuple(run.notes), table,
         )  # fmt: skip
 
@@ -128,6 +139,14 @@ def _task(
         path, [feeds[place] for place in sorted(chosen)], given, labels, name,
         budget.latency is not None, seed, data.synthetic, list(expected),
     )  # fmt: skip
+
+
+def _cautions(task: Task) -> Iterator[str]:
+    """Yield what makes the figures of a search doubtful."""
+    if task.synthetic:
+        yield MADE_UP
+    if task.judging and task.judging[0] is task.fitting[0]:
+        yield "so few samples that all of them were fitted to and judged"
 
 
 def _usual(labelled: bool, expected: Sequence[Mapping[str, Any]]) -> str:
@@ -179,7 +198,11 @@ class _Search:
             return []
         self.progress("measuring layers", 0, 0)
         model = Model.load(self.task.model)
-        measured = mixture.measure(model, self.task.calibration(), self.task.seed)
+        try:
+            measured = mixture.measure(model, self.task.calibration(), self.task.seed)
+        except MissingData as error:
+            self.notes.append(f"layers were not told apart: {error}")
+            return []
         if mixture.is_worth_it(measured):
             self.climb({"a level for every layer": measured.specs()}, everything)
         return measured.table()
@@ -215,8 +238,8 @@ class _Search:
 
     def _is_late(self) -> bool:
         late = self.deadline is not None and time.monotonic() > self.deadline
-        if late and not self.notes:
-            self.notes.append("the time is up; other candidates were not tried")
+        if late and _LATE not in self.notes:
+            self.notes.append(_LATE)
         return late
 
     # Choosing

@@ -8,9 +8,12 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
+from onnxslim.ir import replace_file
 from onnxslim.search.judge import Candidate, Task
 
-_VERSION = 1
+_VERSION = 2
 
 
 class State:
@@ -20,6 +23,9 @@ class State:
         """Open or make *folder*; what other models, data or options left there is not looked at."""
         self.folder = folder / _fingerprint(task)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.model = self.folder / "original.onnx"
+        """The original, for whoever sees the folder."""
+        replace_file(self.model, task.model)
 
     def place(self, spec: str) -> Path:
         """Return where the model of *spec* belongs."""
@@ -49,7 +55,16 @@ class State:
 def _fingerprint(task: Task) -> str:
     digest = hashlib.sha256(f"{_VERSION} {task.metric} {task.timed} {task.seed}".encode())
     digest.update(task.model.read_bytes())
-    for feed in (*task.fitting, *task.judging):
-        for name in sorted(feed):
-            digest.update(f"{name} {feed[name]!r}".encode())
+    for part in (task.fitting, task.judging, [{"": task.labels}]):
+        digest.update(f"{len(part)} samples".encode())
+        for feed in part:
+            for name in sorted(feed):
+                digest.update(name.encode() + _content(feed[name]))
     return digest.hexdigest()[:24]
+
+
+def _content(value: object) -> bytes:
+    """Return bytes that are others for other values."""
+    if not isinstance(value, np.ndarray) or value.dtype == object:
+        return repr(value if not isinstance(value, np.ndarray) else value.tolist()).encode()
+    return f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from onnxslim import Model
 from onnxslim.cli import main
 from onnxslim.errors import BudgetMissed, SpecError
 from onnxslim.search import Budget, Result, latency, search, size
+from onnxslim.search.judge import Task
+from onnxslim.search.state import State
 
 RNG = np.random.default_rng(0)
 LAYERS = {
@@ -74,6 +77,44 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_model(
     assert again.model.to_bytes() == result.model.to_bytes()
 
 
+def test_what_was_tried_is_not_tried_again(
+    found: tuple[Result, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(*given: object) -> None:
+        raise AssertionError("a candidate is judged again")
+
+    module = importlib.import_module("onnxslim.search.search")
+    monkeypatch.setattr(module, "judged", judged)
+    again = search(net(), feeds(), Budget(max_drop=0.1), state=found[1])
+    assert again.best == found[0].best
+
+
+@pytest.mark.parametrize("changed", ["fitting", "judging", "labels"])
+def test_other_samples_are_another_search(changed: str, tmp_path: Path) -> None:
+    net().save(tmp_path / "m.onnx")
+
+    def folder(value: float) -> Path:
+        array, other = (np.zeros((1, 4096), np.float32) for _ in range(2))
+        other[0, 2000] = value
+        fitting, judging, labels = (
+            other if name == changed else array for name in ("fitting", "judging", "labels")
+        )
+        task = Task(
+            tmp_path / "m.onnx", [{"x": fitting}], [{"x": judging}], labels, "top1", False, 0
+        )
+        return State(tmp_path, task).folder
+
+    assert folder(1.0) == folder(1.0)
+    assert folder(1.0) != folder(2.0)
+
+
+def test_made_up_samples_and_few_are_said() -> None:
+    few = search(net(), feeds()[:4], Budget(max_drop=1), time_limit=60)
+    assert any("fitted to and judged" in note for note in few.notes)
+    made_up = search(net(), "random:8", Budget(max_drop=1))
+    assert any("made-up data" in note for note in made_up.notes)
+
+
 def test_a_budget_that_cannot_be_met_says_what_comes_closest(found: tuple[Result, Path]) -> None:
     with pytest.raises(BudgetMissed, match="the smallest that is good enough has"):
         search(net(), feeds(), Budget(max_drop=0.1, size=100), state=found[1])
@@ -88,7 +129,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     net().save(tmp_path / "m.onnx")
     np.savez(tmp_path / "d.npz", x=np.concatenate([feed["x"] for feed in feeds()]))
     command = [str(tmp_path / "m.onnx"), "-o", str(tmp_path / "s.onnx"), "-c"]
-    command += [str(tmp_path / "d.npz"), "--jobs", "1", "--state", str(tmp_path / "state")]
+    command += [str(tmp_path / "d.npz"), "--jobs", "1"]
     assert main([*command, "--max-drop", "10%", "--pareto", str(tmp_path / "front")]) == 0
     assert "recipe: lossless," in capsys.readouterr().out
     assert (tmp_path / "s.onnx").stat().st_size < net().size() / 3
@@ -102,8 +143,11 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         (["--max-drop", "1%"], "needs data"),
         (["--pareto", "front"], "goes with --max-drop"),
+        (["--max-drop", "1%", "-c", "random:8", "--report", "r.html"], "--report does not go"),
+        (["--max-drop", "1%", "-c", "random:8", "-p", "lossless"], "-p does not go"),
         (["--max-drop", "much", "-c", "random:8"], "is no limit"),
         (["--target-size", "-3", "-c", "random:8"], "is no size"),
+        (["--max-drop", "1%", "-c", "random:8", "--backend", "dask"], "--state DIR"),
     ],
 )
 def test_bad_budgets(
