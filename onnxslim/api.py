@@ -11,13 +11,13 @@ from typing import Any
 
 import onnx
 
-from onnxslim import cost, dropin, pack, shapes, versions
+from onnxslim import cost, dropin, edits, pack, shapes, versions
 from onnxslim.base import Effect, Pass
 from onnxslim.data import Calibration, Feed, InputSpec, generate, input_specs, requested
-from onnxslim.edits import convert_floats, cut, freeze_initializers
+from onnxslim.edits import convert_floats, cut
 from onnxslim.errors import BrokenModel, CannotRun, InputError, OutputError, PassError
 from onnxslim.importance import Importance, read_importance
-from onnxslim.ir import Array, Model, fix_input_shapes, replace_file
+from onnxslim.ir import Model, fix_input_shapes, replace_file
 from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, silent
 from onnxslim.registry import parse
 from onnxslim.runtime import Session, lent, limits
@@ -53,15 +53,19 @@ class Outcome:
         A model that nothing changed is copied byte by byte, and one whose name ends in ``.onnxz``
         is packed. Raises OutputError.
         """
-        if Path(path).suffix == pack.SUFFIX:
-            pack.save(self.model, path)
-            return
-        original = self.model.path
-        verbatim = self.model.pristine and not self.model.store.external and not external_data
-        if verbatim and original is not None:
-            replace_file(Path(path), original)
-        else:
-            self.model.save(path, external=True if external_data else None)
+        save(self.model, path, external_data)
+
+
+def save(model: Model, path: str | os.PathLike[str], external_data: bool = False) -> None:
+    """Write *model* as `Outcome.save` does. Raises OutputError."""
+    if Path(path).suffix == pack.SUFFIX:
+        pack.save(model, path)
+        return
+    verbatim = model.pristine and not model.store.external and not external_data
+    if verbatim and model.path is not None:
+        replace_file(Path(path), model.path)
+    else:
+        model.save(path, external=True if external_data else None)
 
 
 def run(
@@ -122,10 +126,8 @@ def run(
             feeds = None if data is None else calibration(data, original, images, seed)
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
     feeds = None if data is None else calibration(data, loaded, images, seed)
-    known: dict[str, Array] | None = None
-    if importance is not None:
-        known, said = read_importance(importance, loaded)
-        notes += said
+    known, said = (None, []) if importance is None else read_importance(importance, loaded)
+    notes += said
     pipeline = Pipeline(
         steps, check=check, budget=max_error, min_sqnr=min_sqnr, seed=seed, importance=known
     )
@@ -258,7 +260,7 @@ def _edited(
     if not (inputs or outputs or input_shapes or freeze):
         return loaded, []
     loaded = loaded.copy() if isinstance(model, Model) else loaded
-    notes = freeze_initializers(loaded) if freeze else []
+    notes = edits.freeze_initializers(loaded) if freeze else []
     notes += cut(loaded, dropin.ends(inputs), dropin.ends(outputs))
     if input_shapes:
         fix_input_shapes(loaded, dropin.shapes(input_shapes))

@@ -78,8 +78,8 @@ class Rows:
     def back(self, rows: Array) -> Array:
         """Undo `of`."""
         others = [axis for axis in range(len(self.shape)) if axis not in self.summed]
-        moved = [self.shape[axis] for axis in (*others, *self.summed)]
-        return np.moveaxis(rows.reshape(moved), self._last, self.summed)
+        turned = [self.shape[axis] for axis in (*others, *self.summed)]
+        return np.moveaxis(rows.reshape(turned), self._last, self.summed)
 
     @property
     def _last(self) -> tuple[int, ...]:

@@ -197,11 +197,15 @@ def _read(name: str, key: str, text: str, annotation: Any) -> object:
     raise SpecError(f"{name}: {key}={text} is not of type {wanted}")
 
 
+def at(weights: Iterable[str]) -> str:
+    """Write which weights a pass may change, the way `parse` reads it: ``@w1;w2``."""
+    return "@" + ";".join(quote(name, safe=_PLAIN) for name in weights)
+
+
 def unparse(step: Pass) -> str:
     """Write *step* the way `parse` reads it."""
     if isinstance(step, Chosen):
-        names = ";".join(quote(name, safe=_PLAIN) for name in step.weights)
-        return f"{unparse(step.step)}@{names}"
+        return unparse(step.step) + at(step.weights)
     changed = [
         f"{f.name.replace('_', '-')}={getattr(step, f.name)!r}"
         for f in fields(step)

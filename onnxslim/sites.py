@@ -79,6 +79,11 @@ class Site:
         return self.node.name or self.tensor.name
 
     @property
+    def is_table(self) -> bool:
+        """Whether rows of it are looked up, and nothing is summed."""
+        return self.node.operator == "Gather"
+
+    @property
     def values(self) -> Array:
         """The weights."""
         return self.tensor.values

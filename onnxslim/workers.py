@@ -41,19 +41,21 @@ def _cluster(backend: Backend, scheduler: str | None) -> AbstractContextManager[
         return nullcontext()
     import joblib
 
-    made: AbstractContextManager[object]
-    if backend == "dask":
-        made = joblib.parallel_config("dask", client=_dask(scheduler))
-        return made
+    given = {"client": _dask(scheduler)} if backend == "dask" else {}
+    if backend == "ray":
+        _start_ray(scheduler)
+    made: AbstractContextManager[object] = joblib.parallel_config(backend, **given)
+    return made
+
+
+def _start_ray(address: str | None) -> None:
     try:
         import ray
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise MissingPackage("ray is not installed: pip install 'onnxslim[ray]'") from error
-    ray.init(address=scheduler, ignore_reinit_error=True)
+    ray.init(address=address, ignore_reinit_error=True)
     register_ray()
-    made = joblib.parallel_config("ray")
-    return made
 
 
 def _dask(scheduler: str | None) -> Any:

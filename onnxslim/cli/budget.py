@@ -152,12 +152,10 @@ def _budget(original: Any, data: str, given: Mapping[str, Any], images: Any, see
 
 def write(result: Result, target: Path | None, external_data: bool, quiet: bool) -> None:
     """Write the best model; say what was found."""
-    from onnxslim import pack
+    from onnxslim import api
 
-    if target is not None and target.suffix == pack.SUFFIX:
-        pack.save(result.model, target)
-    elif target is not None:
-        result.model.save(target, external=True if external_data else None)
+    if target is not None:
+        api.save(result.model, target, external_data)
     if not quiet:
         tell(result)
 

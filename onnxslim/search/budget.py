@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 
 from onnxslim.errors import SpecError
-
-_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+from onnxslim.regress.checks import size_limit
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,16 @@ class Budget:
 
 
 def size(text: str | float, original: int) -> int:
-    """Read a size: ``4x`` smaller than *original* bytes, ``500KB``, ``1.5MiB``, or bytes.
+    """Read a size: ``4x`` smaller than *original* bytes, ``500KB``, ``1.5MiB``, ``30%`` of them.
 
     Raises SpecError.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(x|[kmg]?i?b|)\s*", str(text), re.IGNORECASE)
-    number, unit = (float(found[1]), found[2].lower()) if found else (0.0, "")
-    if number <= 0:
-        raise SpecError(f"{text!r} is no size; write 4x, 500KB or 1.5MiB")
-    if unit == "x":
-        return int(original / number)
-    return int(number * _UNITS[unit.removesuffix("b")])
+    smaller = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*x\s*", str(text))
+    if smaller is None:
+        return size_limit(text if isinstance(text, str) else int(text), original)
+    if float(smaller[1]) < 1:
+        raise SpecError(f"{text!r} is no size; write 4x for a quarter, 500KB or 1.5MiB")
+    return int(original / float(smaller[1]))
 
 
 def latency(text: str | float, original: float) -> float:

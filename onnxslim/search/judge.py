@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from onnxslim.data import Array, Calibration, Feed, InputSpec, input_specs
-from onnxslim.errors import CannotRun, DataError, OnnxslimError
+from onnxslim.errors import DataError, OnnxslimError
 from onnxslim.ir import Model
 from onnxslim.metrics import Metric, metric
 from onnxslim.pipeline import Pipeline
@@ -156,7 +156,7 @@ def judged(task: Task, spec: str, method: str, target: Path) -> Candidate:
                     taken = latency_ratio(source, original, task.judging[:8], _SECONDS)
     except DataError:
         raise
-    except (OnnxslimError, CannotRun) as error:
+    except OnnxslimError as error:
         return failed(str(error))
     size = sum(path.stat().st_size for path in target.parent.glob(f"{target.name}*"))
     if size > model.disk_size():

@@ -9,7 +9,6 @@ _VALUES = (256, 64, 32, 16, 8, 4)
 _ZEROS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 _RATIOS = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
 _TUNED = (0.5, 0.7, 0.8, 0.9, 0.94, 0.96)
-_CHANNELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 BEFORE, AFTER = "lossless", "lossless,strip"
 """What every candidate begins and ends with."""
@@ -60,9 +59,9 @@ def whole(spec: str) -> str:
     return ",".join(part for part in (BEFORE, spec, AFTER) if part)
 
 
-def by_layer() -> Iterator[str]:
-    """Yield what may be done to single layers; ``@`` takes the place of their names."""
+def by_layer() -> Iterator[tuple[str, ...]]:
+    """Yield what may be done to single layers: the passes, in order."""
     for bits in _BITS:
-        yield f"quantize-weights{{bits={bits},rounding=gptq}}@"
+        yield (f"quantize-weights{{bits={bits},rounding=gptq}}",)
     for sparsity, values in ((0.5, 32), (0.7, 32), (0.8, 16), (0.9, 16)):
-        yield f"prune{{sparsity={sparsity},criterion=obs}}@,share{{values={values}}}@"
+        yield f"prune{{sparsity={sparsity},criterion=obs}}", f"share{{values={values}}}"

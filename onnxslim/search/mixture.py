@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from onnxslim.data import Calibration
 from onnxslim.errors import OnnxslimError
 from onnxslim.ir import Array, Constant, Model, Node, Tensor
 from onnxslim.pipeline import Pipeline
-from onnxslim.registry import parse
+from onnxslim.registry import at, parse
 from onnxslim.runtime import lent
 from onnxslim.search.methods import BEFORE, by_layer, whole
 from onnxslim.sites import Site, find
@@ -35,8 +34,8 @@ _NOISES = np.geomspace(1e-5, 1.0, 26)
 class Level:
     """What one way to store a layer's weights takes, and adds to the noise."""
 
-    spec: str
-    """"" leaves the weights as they are."""
+    passes: tuple[str, ...]
+    """None leave the weights as they are."""
     bytes: int
     noise: float
 
@@ -56,7 +55,7 @@ class Mixture:
     def table(self) -> list[dict[str, str | int | float | None]]:
         """Return a row for each layer and level, for the report."""
         return [
-            {"layer": name, "level": level.spec or "as it is", "bytes": level.bytes,
+            {"layer": name, "level": ",".join(level.passes) or "as it is", "bytes": level.bytes,
              "noise": level.noise}
             for name, levels in self.layers.items() for level in levels
         ]  # fmt: skip
@@ -70,11 +69,12 @@ class Mixture:
                 low = middle
             else:
                 high = middle
-        groups: dict[str, list[str]] = {}
+        groups: dict[tuple[str, ...], list[str]] = {}
         for name, level in self._chosen(10**high).items():
-            if level.spec:
-                groups.setdefault(level.spec, []).append(quote(name, safe="/.:_-"))
-        return whole(",".join(s.replace("@", "@" + ";".join(n)) for s, n in sorted(groups.items())))
+            if level.passes:
+                groups.setdefault(level.passes, []).append(name)
+        steps = (step + at(names) for passes, names in sorted(groups.items()) for step in passes)
+        return whole(",".join(steps))
 
     def _chosen(self, multiplier: float) -> dict[str, Level]:
         """Return the levels of the least bytes plus *multiplier* times noise."""
@@ -88,28 +88,27 @@ def measure(model: Model, data: Calibration, seed: int) -> Mixture:
     """Try every level on every layer of *model*, alone, on a few samples."""
     base, _ = Pipeline(parse(BEFORE), check="off")(model)
     sites = {site.tensor.name: site for site in find(base, Context(infer=shapes.infer))}
-    variants = {spec: _weights(base, sites, spec, data, seed) for spec in by_layer()}
+    variants = {passes: _weights(base, sites, passes, data, seed) for passes in by_layer()}
     levels = {
-        name: [Level("", ir.initializer_bytes(site.tensor), 0.0)] for name, site in sites.items()
+        name: [Level((), ir.initializer_bytes(site.tensor), 0.0)] for name, site in sites.items()
     }
-    tried = [(spec, name) for spec, made in variants.items() for name in made]
+    tried = [(passes, name) for passes, made in variants.items() for name in made]
     with lent(base) as source, lent(adjustable(base, set(sites))) as candidate:
         reference = Reference(source, base, data, seed)
-        values = ({name: variants[spec][name][0]} for spec, name in tried)
-        for (spec, name), noise in zip(
+        values = ({name: variants[passes][name][0]} for passes, name in tried)
+        for (passes, name), noise in zip(
             tried, reference.noises(candidate, values, _FEEDS), strict=True
         ):
-            levels[name].append(Level(spec, variants[spec][name][1], noise))
+            levels[name].append(Level(passes, variants[passes][name][1], noise))
     return Mixture({name: found for name, found in levels.items() if len(found) > 1})
 
 
 def _weights(
-    base: Model, sites: Mapping[str, Site], spec: str, data: Calibration, seed: int
+    base: Model, sites: Mapping[str, Site], passes: Sequence[str], data: Calibration, seed: int
 ) -> dict[str, tuple[Array, int]]:
-    """Return the weights that *spec* makes of each layer, and the bytes that they are stored in."""
+    """Return the weights that *passes* make of each layer, and the bytes they are stored in."""
     try:
-        steps = parse(spec.replace("@", ""))
-        made, _ = Pipeline(steps, check="off", seed=seed, rounds=1)(base, data)
+        made, _ = Pipeline(parse(",".join(passes)), check="off", seed=seed, rounds=1)(base, data)
     except OnnxslimError:
         return {}
     readers = {node.outputs[0].name: node for node in made.nodes()}

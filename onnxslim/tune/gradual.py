@@ -15,7 +15,6 @@ from onnxslim.sites import find
 
 _UPDATES = 100
 """How often zeros are added."""
-_LOOKED_UP = "Gather"
 
 
 class Gradual:
@@ -30,7 +29,7 @@ class Gradual:
     ) -> None:
         """Look for the weights of layers among *parameters*, of which *sparsity* shall be zeros."""
         sites = find(model, Context())
-        names = [s.tensor.name for s in sites if s.node.operator != _LOOKED_UP]
+        names = [s.tensor.name for s in sites if not s.is_table]
         self.weights = {name: parameters[name] for name in names if name in parameters}
         self.sparsity = sparsity
         values = list(self.weights.values())

@@ -95,7 +95,7 @@ class Prune(Pass):
 
     @staticmethod
     def _is_layer(site: Site, context: Context) -> bool:
-        if site.node.operator == "Gather":
+        if site.is_table:
             context.decline(site.node, "it looks rows up, and sums nothing")
             return False
         return True

@@ -43,11 +43,9 @@ Stored = Packed | Array
 
 def holds_initializers(model: Model) -> str | None:
     """Ask for initializers that are no inputs: nodes take more bytes than small weights save."""
-    return (
-        None
-        if model.ir_version >= 4
-        else ("needs IR version 4, for initializers of its own; --freeze-initializers goes there")
-    )
+    if model.ir_version >= 4:
+        return None
+    return "needs IR version 4, for initializers of its own; --freeze-initializers goes there"
 
 
 @dataclass(frozen=True, eq=False)

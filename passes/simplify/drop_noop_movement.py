@@ -44,9 +44,11 @@ def _transpose(site: Site) -> Tensor | None:
     shape, perm = site.facts.shape(x), site.node.attr("perm")
     if perm is not None and perm == sorted(perm):
         return x
-    if shape is None or len(shape) != len(shape if perm is None else perm):
+    if shape is None:
         return None
     order = range(len(shape))[::-1] if perm is None else perm
+    if len(order) != len(shape):
+        return None
     moved = [axis for axis in order if shape[axis] != 1]
     return x if moved == sorted(moved) and [shape[a] for a in order] == list(shape) else None
 
