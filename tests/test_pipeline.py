@@ -665,3 +665,20 @@ def test_a_lost_fusion_without_a_pass_to_blame_is_said(monkeypatch: pytest.Monke
     monkeypatch.setattr(Reference, "fuses_less", lambda self, candidate: None)
     _, report = Pipeline(parse("lossless"))(Model.load(ENCODER))
     assert any("no single pass is to blame" in warning for warning in report.warnings)
+
+
+def test_a_pass_that_finds_no_end_runs_once() -> None:
+    @dataclass(frozen=True)
+    class Endless(Pass):
+        """Rename a tensor again and again."""
+
+        name = "endless"
+        effect = Effect.EXACT
+        once = True
+
+        def apply(self, model: Model, context: Context) -> int:
+            next(iter(model.nodes())).outputs[0].name += "x"
+            return 1
+
+    _, report = Pipeline((Endless(), DropIdentity()))(chain())
+    assert report.steps[0].changes == 1

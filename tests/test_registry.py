@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
-from onnxslim import Context, Effect, Model, Pass, registry
+from kit import holding, model
+from onnxslim import Context, Effect, Model, Pass, Pipeline, registry
 from onnxslim.base import Chosen
 from onnxslim.errors import SpecError
 from onnxslim.passes.prune.prune import Prune
@@ -276,3 +278,21 @@ def test_a_pass_may_be_for_some_layers_only() -> None:
 def test_a_pass_that_does_not_choose_layers_says_so() -> None:
     with pytest.raises(SpecError, match="layer by layer"):
         parse("drop-dead@w")
+
+
+BY_LAYER = [name for name, kind in all_passes().items() if kind.by_layer]
+
+
+@pytest.mark.parametrize("name", BY_LAYER)
+def test_other_layers_than_the_chosen_stay_as_they_are(name: str) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {key: rng.normal(size=(64, 64)).astype(np.float32) for key in "wv"}
+    before = holding(
+        model("""g (float[N, 64] x) => (float[N, 64] y) <float[64, 64] w, float[64, 64] v> {
+            a = MatMul(x, w) y = MatMul(a, v) }"""),
+        **arrays,
+    )
+    after, report = Pipeline(parse(f"{name}@v"), budget=np.inf)(before)
+    assert report.steps[0].changes == 1
+    values = {tensor.name: tensor.values for tensor in after.constants()}
+    assert np.array_equal(values["w"], arrays["w"])

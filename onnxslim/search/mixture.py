@@ -126,18 +126,19 @@ def _weights(
 
 def _decoded(model: Model, tensor: Tensor) -> tuple[Array | None, int]:
     """Return what *tensor* is computed to from constants, and the bytes of what it takes alone."""
-    nodes: list[Node] = []
-    size = 0
-    for node in _cone(tensor):
-        nodes.insert(0, node)
-        alone = all(reader in nodes for output in node.outputs for reader in output.outputs)
-        size += ir.node_bytes(node) if alone or node is ir.producer(tensor) else 0
-        for item in node.inputs:
-            if isinstance(item, Constant) and len(item.outputs) == 1:
-                size += ir.initializer_bytes(item)
-            elif not isinstance(item, Constant) and ir.producer(item) is None:
-                return None, 0
-    ordered = [node for node in model.graph.nodes if node in nodes]
+    cone = set(_cone(tensor))
+    given = {item for node in cone for item in node.inputs if not ir.producer(item)}
+    if not all(isinstance(item, Constant) or item.is_empty() for item in given):
+        return None, 0
+    ordered = [node for node in model.graph.nodes if node in cone]
+    alone: set[Node] = set()
+    for node in reversed(ordered):
+        readers = {reader for output in node.outputs for reader in output.outputs}
+        if node is ir.producer(tensor) or readers <= alone:
+            alone.add(node)
+    constants = (item for item in given if isinstance(item, Constant))
+    size = sum(map(ir.node_bytes, alone))
+    size += sum(ir.initializer_bytes(c) for c in constants if set(c.outputs) <= alone)
     return runtime.evaluate(model, ordered, [tensor]).get(tensor), size
 
 

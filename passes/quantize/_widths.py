@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,7 +50,7 @@ class Trial:
         self.bytes = [dict(sorted(self._bytes(part, scratch))) for part in self.parts]
         self.powers = list(map(self._powers, self.parts, self.bytes))
         self._stored: dict[tuple[Part, float], Stored] = {}
-        self._probe, self._names = _adjustable(self.model)
+        self._probe, self._names = _adjustable(self.model, self.context.only)
         self._measured: list[dict[float, float]] = [{} for _ in self.parts]
         self._measure([(number, _PROBE) for number in range(len(self.parts))])
 
@@ -181,7 +181,7 @@ class Trial:
 
     def size(self, chosen: Choice) -> int:
         """Return the bytes of the file that a choice makes."""
-        copy, lent = self.model.copy(), Context()
+        copy, lent = self.model.copy(), Context(only=self.context.only)
         self.write(copy, find(copy, lent), lent, chosen)
         return copy.size()
 
@@ -237,10 +237,13 @@ def _sqnr(noise: float) -> float | None:
     return round(-10 * math.log10(noise), 2) if 0 < noise < math.inf else None
 
 
-def _adjustable(model: Model) -> tuple[Model, list[str]]:
-    """Return a copy whose weights are initializers of the main graph, and their names."""
+def _adjustable(model: Model, only: Collection[str] | None) -> tuple[Model, list[str]]:
+    """Return a copy whose weights are initializers of the main graph, and their names.
+
+    Of weights that may not all change, it is those called as in *only*.
+    """
     copy, names = model.copy(), []
-    for site in find(copy, Context()):
+    for site in find(copy, Context(only=only)):
         weight = ir.constant(copy.names.shortest(), site.values)
         ir.replace_uses(site.tensor, weight)
         ir.release([site.tensor], copy.pinned())

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from kit import holding, model
-from onnxslim import Model
+from onnxslim import Calibration, Model, workers
 from onnxslim.cli import main
-from onnxslim.errors import BudgetMissed, SpecError
+from onnxslim.errors import BrokenModel, BudgetMissed, SpecError
+from onnxslim.runtime import Session, lent
 from onnxslim.search import Budget, Result, latency, search, size
 from onnxslim.search.judge import Task
+from onnxslim.search.methods import whole
+from onnxslim.search.mixture import Level, Mixture, measure
 from onnxslim.search.state import State
 
 RNG = np.random.default_rng(0)
@@ -175,3 +178,53 @@ def test_latencies(text: str, expected: float) -> None:
 def test_a_budget_has_a_limit() -> None:
     with pytest.raises(SpecError):
         Budget()
+
+
+def test_layers_get_what_saves_most_for_the_noise_allowed() -> None:
+    levels = Mixture({
+        "loud": [Level((), 100, 0.0), Level(("share",), 10, 0.5)],
+        "quiet": [
+            Level((), 100, 0.0), Level(("share",), 10, 1e-4), Level(("prune", "share"), 5, 0.5),
+        ],
+    })  # fmt: skip
+    assert levels.specs()[0] == whole("")
+    assert levels.specs()[1] == whole("share@quiet")
+    assert levels.specs()[-1] == whole("prune@quiet,share@quiet,share@loud")
+
+
+def test_fewer_bits_take_fewer_bytes_and_make_more_noise() -> None:
+    layers = measure(net(), Calibration.of(feeds()[:16]), 0).layers
+    levels = [one for one in layers["w"] if one.passes[:1] and "bits" in one.passes[0]]
+    sizes, noises = [one.bytes for one in levels], [one.noise for one in levels]
+    assert sizes == sorted(sizes, reverse=True)
+    assert noises == sorted(noises)
+    assert 2048 <= sizes[0] <= 3072  # 8 bits each, with scales and nodes
+
+
+@pytest.mark.parametrize("fault", ["invalid", "larger"])
+def test_a_candidate_that_is_invalid_or_larger_is_none(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object) -> None:
+        raise BrokenModel("it is invalid")
+
+    module = importlib.import_module("onnxslim.search.judge")
+    net().save(tmp_path / "m.onnx")
+    with lent(net()) as source:
+        session = Session(source, optimize=False)
+        expected: list[Any] = [session.run(feed) for feed in feeds()[8:]]
+    task = Task(
+        tmp_path / "m.onnx", feeds()[:8], feeds()[8:], None, "sqnr", False, 0, expected=expected
+    )
+    if fault == "invalid":
+        monkeypatch.setattr(module, "check_structure", refuse)
+    else:
+        monkeypatch.setattr(Model, "disk_size", lambda self: 1)
+    made = module.judged(task, "quantize-weights", "any", tmp_path / "s.onnx")
+    assert fault in str(made.failed)
+
+
+def test_work_comes_back_in_order_from_any_number_of_processes() -> None:
+    items = [3, 1, 2]
+    assert list(workers.each(abs, items)) == items
+    assert list(workers.each(abs, items, jobs=2)) == items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from kit import holding, model
 from onnxslim import Calibration, Model, Pipeline, parse
 from onnxslim.errors import MissingData
+from onnxslim.steps.tune import Tune
 
 RNG = np.random.default_rng(0)
 
@@ -54,3 +56,11 @@ def test_zeros_grow_while_it_tunes() -> None:
     zeros = sum(int((t.values == 0).sum()) for t in after.constants())
     assert zeros == 144
     assert report.steps[0].changes
+
+
+def test_options_of_the_step_are_those_of_the_tuner() -> None:
+    pytest.importorskip("torch")
+    from onnxslim.tune import Options
+
+    chosen = Options()
+    assert all(f.default == getattr(chosen, f.name) for f in fields(Tune))
