@@ -312,3 +312,38 @@ def test_an_unknown_dimension_of_an_empty_tensor_may_be_any_number() -> None:
         s = Concat<axis = 0>(zero, w, four) y = Reshape(x, s)
     }""")
     assert_declines(before, SimplifyShapeInputs(), "leaves -1 without a meaning")
+
+
+def test_a_slope_of_higher_rank_broadcasts_what_it_multiplies() -> None:
+    before = model(
+        """g (float[4, 1] x, float[2, 3, 1, 2] slope) => (int64 y) <int64 third = {3}> {
+            p = PRelu(x, slope) s = Shape(p) y = Gather(s, third)
+        }""",
+        opset=16,
+    )
+    _, report = Pipeline(parse("lossless"))(before)
+    assert not report.warnings
+
+
+def test_an_unknown_dimension_of_a_slope_may_be_the_larger_one() -> None:
+    before = model(
+        """g (float[1, ?, 3, ?] x, float[?, ?, 3, 1] slope) => (int64[1] y)
+        <int64[1] first = {0}> { p = PRelu(x, slope) s = Shape(p) y = Gather(s, first) }""",
+        opset=16,
+    )
+    _, report = Pipeline(parse("fold-known-values"), check="off")(before)
+    assert report.after == report.before
+
+
+def test_an_empty_part_of_a_concat_that_loses_channels_stays() -> None:
+    before = model(
+        """g (float[2, 0, 2, 3, 4] x, float[2, 1] a) => (float[?, ?, ?, ?, ?] y, float[2, 1] b)
+        <float[2, 0, 2, 3, 4] e = {}, float[1, 1] w = {2.25}> {
+            b = MatMul(a, w) c = Concat<axis = 3>(e, x)
+            s = Slice<axes = [3, 4], starts = [2, -1], ends = [2147483647, -9223372036854775807]>(c)
+            y = Transpose(s)
+        }""",
+        opset=7,
+    )
+    _, report = Pipeline(parse("lossless"), check="each")(before)
+    assert not report.warnings

@@ -113,7 +113,7 @@ def _heads(at: Site) -> list[Loose | None]:
 )  # fmt: skip
 def _broadcast(at: Site) -> list[Loose | None]:
     shapes = [at.dims(slot) for slot in range(len(at.node.inputs))]
-    if at.opset < 7 or at.node.op == "PRelu":  # the second adapts to the first
+    if at.opset < 7:  # the second adapts to the first
         return [shapes[0]]
     return [broadcast_shapes(shapes)]
 

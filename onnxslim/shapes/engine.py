@@ -237,7 +237,7 @@ class Engine:
         domain = node.domain or ""
         opsets = node.graph.opsets if node.graph is not None else {}
         version = opsets.get(domain, 1) if domain else node.graph.version  # type: ignore[union-attr]
-        schema = onnx.defs.get_schema(node.op, version, domain)
+        schema = onnx.defs.get_schema(proto.op_type, version, domain)
         types: dict[str, TypeProto] = {}
         data: dict[str, TensorProto] = {}
         for tensor in node.inputs:

@@ -188,14 +188,23 @@ def say_clearly(model: ModelProto) -> None:
 
     Before opset 11, it overlooks axes of a Squeeze that are not in order. It takes an STFT that
     does not say whether it is one-sided for one that is not; the operator's default is that it is.
+    It gives a PRelu the shape of what it reads; in onnxruntime both broadcast, as in Mul.
     """
+    version = _version(model)
     bodies = [*(function.node for function in model.functions), *(g.node for g in _graphs(model))]
     for node in itertools.chain(*bodies):
         if node.op_type == "Squeeze":
             for attribute in node.attribute:
                 attribute.ints[:] = sorted(attribute.ints)
+        elif node.op_type == "PRelu" and node.domain in ("", "ai.onnx") and version >= 7:
+            node.op_type = "Mul"
         elif node.op_type == "STFT" and all(a.name != "onesided" for a in node.attribute):
             node.attribute.add(name="onesided", type=AttributeProto.INT, i=1)
+
+
+def _version(model: ModelProto) -> int:
+    """Return the version of ONNX's own operators in *model*."""
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
 def hide_misread(model: ModelProto) -> None:
@@ -203,7 +212,7 @@ def hide_misread(model: ModelProto) -> None:
 
     Those versions of the operators do not foresee such axes, but onnxruntime takes them.
     """
-    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    version = _version(model)
     for node in (node for graph in _graphs(model) for node in graph.node):
         old = node.domain in ("", "ai.onnx") and version < _COUNTS_FROM_END.get(node.op_type, 0)
         if old and any(i < 0 for a in node.attribute if a.name == "axes" for i in a.ints):

@@ -91,7 +91,7 @@ def _cut_concat(site: Site, new: Builder) -> None:
         else:
             extent = site.dim(tensor, axis) or 1
         start += extent
-    left = [t for t in site.node.inputs if not isinstance(t, Constant) or t.size]
+    left = [t for t in site.node.inputs if not isinstance(t, Constant) or t.shape[axis]]
     if len(left) < len(site.node.inputs):
         ir.set_inputs(site.node, left)
 

@@ -179,8 +179,8 @@ def _at(u: _Unpacking, node: Node) -> Tensor | None:
 
 
 def _row(u: _Unpacking, split: Node, index: int) -> Tensor | None:
-    """Take one of the pieces of length 1 that a SplitToSequence makes by itself."""
-    if ir.has_parameters(split):
+    """Take one of the pieces of length 1 that a SplitToSequence makes, if nobody has the others."""
+    if ir.has_parameters(split) or id(split.outputs[0]) in u.pinned:
         return None
     at = np.asarray([index] if split.attr("keepdims", 1) else index, np.int64)
     return u.new.Gather(split.inputs[0], at, axis=split.attr("axis", 0))

@@ -137,3 +137,12 @@ def test_a_body_reads_a_sequence_around_it() -> None:
         "bool c, float[4, N] x",
     )
     assert_rewrites(before, UNPACK, ["If", "Neg", "Relu"])
+
+
+def test_a_row_of_a_sequence_that_is_an_output_is_read_from_it() -> None:
+    before = model(
+        """g (float[2, 4] x) => (float[4] y, seq(float[4]) s) <int64 one = {1}> {
+            s = SplitToSequence<keepdims = 0>(x) y = SequenceAt(s, one)
+        }"""
+    )
+    assert_declines(before, UNPACK)
