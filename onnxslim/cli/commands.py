@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnxslim.cli import budget
+from onnxslim.cli import budget, recipe
 from onnxslim.cli.options import CONTEXT, image_options, images_given, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def _repeated(args: list[str]) -> Iterator[str]:
     metavar="SPEC",
     help="Passes or recipes, in order: NAME,NAME{option=value,...}.",
 )
+@recipe.recipe_options
 @click.option(
     "-c",
     "--data",
@@ -181,6 +182,7 @@ def slim(
     others: tuple[Path, ...],
     output: Path | None,
     passes: str,
+    save_recipe: Path | None,
     data: str | None,
     input_shapes: tuple[str, ...],
     report: Path | None,
@@ -223,6 +225,7 @@ def slim(
         raise click.UsageError("--dump-to-disk goes with --inspect")
     if data is not None and model_check_inputs:
         raise click.UsageError("-c and --model-check-inputs are the same; give one")
+    recipe.refuse_passes()
     if others:
         raise click.UsageError(f"{others[0]} is one file too many; write: onnxslim IN -o OUT")
     limits = {name: given.pop(name) for name in budget.NAMES}
@@ -232,13 +235,14 @@ def slim(
     from onnxslim import api, dropin
     from onnxslim.cli.display import Display
 
-    for path in filter(None, (destination, report)):
+    for path in filter(None, (destination, report, save_recipe)):
         api.must_be_writable(path)
     display = Display(quiet)
     if budget.wanted(limits):
         with warnings_as_lines(quiet), display.progress() as progress:
             found = budget.searched(model, data, limits, said, seed, progress)
         budget.write(found, destination, external_data, quiet)
+        recipe.save(save_recipe, found.best.spec, of_search=True)
         return 0
     with warnings_as_lines(quiet), display.progress() as progress:
         if no_shape_infer:
@@ -267,6 +271,7 @@ def slim(
         )
         if destination is not None:
             outcome.save(destination, external_data)
+    recipe.save(save_recipe, passes)
     _write_report(outcome, report, model, passes)
     display.outcome(outcome.report, verbose)
     if explain and not quiet:

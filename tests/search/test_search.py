@@ -128,6 +128,17 @@ def test_when_the_time_is_up_no_more_is_tried() -> None:
         search(net(), feeds(), Budget(max_drop=0.1), time_limit=0.0)
 
 
+def test_what_a_search_chose_runs_again(tmp_path: Path) -> None:
+    net().save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", x=np.concatenate([feed["x"] for feed in feeds()]))
+    command = [str(tmp_path / "m.onnx"), "-q", "-c", str(tmp_path / "d.npz"), "-o"]
+    found, again, recipe = (tmp_path / name for name in ("s.onnx", "t.onnx", "r.toml"))
+    saving = ["--max-drop", "10%", "--jobs", "1", "--save-recipe", str(recipe)]
+    assert main([*command, str(found), *saving]) == 0
+    assert main([*command, str(again), "--recipe", str(recipe)]) == 0
+    assert again.stat().st_size <= found.stat().st_size
+
+
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net().save(tmp_path / "m.onnx")
     np.savez(tmp_path / "d.npz", x=np.concatenate([feed["x"] for feed in feeds()]))
