@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import click
 
-from onnxslim.cli import commands, packing, regress, tuning
+from onnxslim.cli import commands, many, packing, regress, tuning
 from onnxslim.errors import OnnxslimError
 
 COMMANDS: dict[str, click.Command] = {
     "passes": commands.list_passes,
     "inspect": commands.inspect,
+    "many": many.many,
     "tune": tuning.tune,
     "pack": packing.pack,
     "unpack": packing.unpack,

@@ -57,9 +57,9 @@ def _repeated(args: list[str]) -> Iterator[str]:
 @click.command(
     cls=_Lists,
     context_settings=CONTEXT,
-    epilog="Other commands, each with --help: passes, inspect (what models are made of), tune "
-    "(gradient descent without the training code), pack and unpack (files for disk and network), "
-    "record and check (regression tests).",
+    epilog="Other commands, each with --help: passes, inspect (what models are made of), many "
+    "(models in one go), tune (gradient descent without the training code), pack and unpack (files "
+    "for disk and network), record and check (regression tests).",
 )
 @click.argument("model", type=click.Path(path_type=Path), metavar="IN")
 @click.argument("target", type=click.Path(path_type=Path), metavar="[OUT]", required=False)
@@ -73,7 +73,8 @@ def _repeated(args: list[str]) -> Iterator[str]:
     metavar="SPEC",
     help="Passes or recipes, in order: NAME,NAME{option=value,...}.",
 )
-@recipe.recipe_options
+@recipe.saving_option
+@recipe.recipe_option
 @click.option(
     "-c",
     "--data",

@@ -20,17 +20,21 @@ _KEPT = (
 """Parameters of the command that decide what comes out; the data are not the recipe's."""
 
 
-def recipe_options(function: _F) -> _F:
-    """Add the options that read and write a recipe."""
-    path = click.Path(path_type=Path)
-    saving = click.option(
-        "--save-recipe", type=path, metavar="FILE.toml", help="Write which passes ran, and how."
-    )
-    reading = click.option(
-        "--recipe", type=path, metavar="FILE.toml", is_eager=True, expose_value=False,
-        callback=_apply, help="Run what --save-recipe wrote; other options win over the file's.",
-    )  # fmt: skip
-    return reading(saving(function))
+def recipe_option(function: _F) -> _F:
+    """Add the option that reads a recipe."""
+    return click.option(
+        "--recipe", type=click.Path(path_type=Path), metavar="FILE.toml", is_eager=True,
+        expose_value=False, callback=_apply,
+        help="Run what --save-recipe wrote; other options win over the file's.",
+    )(function)  # fmt: skip
+
+
+def saving_option(function: _F) -> _F:
+    """Add the option that writes a recipe."""
+    return click.option(
+        "--save-recipe", type=click.Path(path_type=Path), metavar="FILE.toml",
+        help="Write which passes ran, and how.",
+    )(function)  # fmt: skip
 
 
 def save(path: Path | None, spec: str, of_search: bool = False) -> None:
