@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 from onnxslim.errors import InputError, MissingPackage
@@ -36,16 +36,21 @@ def each(
         yield from parallel(joblib.delayed(function)(item) for item in items)
 
 
-def _cluster(backend: Backend, scheduler: str | None) -> AbstractContextManager[object]:
+@contextmanager
+def _cluster(backend: Backend, scheduler: str | None) -> Iterator[None]:
+    """Let joblib work on a cluster for a while."""
     if backend == "local":
-        return nullcontext()
+        yield
+        return
     import joblib
 
-    given = {"client": _dask(scheduler)} if backend == "dask" else {}
     if backend == "ray":
         _start_ray(scheduler)
-    made: AbstractContextManager[object] = joblib.parallel_config(backend, **given)
-    return made
+        with joblib.parallel_config("ray"):
+            yield
+    else:
+        with _dask(scheduler) as client, joblib.parallel_config("dask", client=client):
+            yield
 
 
 def _start_ray(address: str | None) -> None:
