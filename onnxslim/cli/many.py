@@ -31,12 +31,24 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @recipe_option
 @click.option("-c", "--data", metavar="SOURCE", help="Inputs, the same for all models.")
-@click.option("--check", type=click.Choice(["each", "end", "off"]), default="end")
-@click.option("--max-error", type=click.FloatRange(min=0), metavar="X")
-@click.option("--min-sqnr", type=float, metavar="DB")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--check", type=click.Choice(["each", "end", "off"]), default="end", show_default=True,
+    help="Compare with the original after each pass, at the end, or never.",
+)  # fmt: skip
+@click.option(
+    "--max-error", type=click.FloatRange(min=0), metavar="X",
+    help="Lossy passes may move outputs by this part of their scale; 0.1 without --min-sqnr.",
+)  # fmt: skip
+@click.option(
+    "--min-sqnr", type=float, metavar="DB",
+    help="Signal-to-noise ratio that lossy passes must leave at every output.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated inputs.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; else one a core.")
-@click.option("--backend", type=click.Choice(["local", "dask", "ray"]), default="local")
+@click.option(
+    "--backend", type=click.Choice(["local", "dask", "ray"]), default="local",
+    show_default=True, help="Processes here, or the workers of a cluster.",
+)  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS", help="Of the cluster: tcp://HOST:8786.")
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write what became of each, as JSON."
