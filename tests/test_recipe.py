@@ -39,6 +39,16 @@ def test_a_recipe_makes_the_same_bytes_again(source: Path, tmp_path: Path, spec:
     assert first.read_bytes() == again.read_bytes()
 
 
+def test_a_recipe_of_a_run_without_comparison_makes_the_same_bytes_again(
+    source: Path, tmp_path: Path
+) -> None:
+    first, again, recipe = (tmp_path / name for name in ("1.onnx", "2.onnx", "r.toml"))
+    given = ["-p", "quantize-weights{bits=2}", "--check", "off", "--save-recipe", str(recipe)]
+    main([str(source), "-o", str(first), "-q", *given])
+    main([str(source), "-o", str(again), "-q", "--recipe", str(recipe)])
+    assert again.read_bytes() == first.read_bytes() != source.read_bytes()
+
+
 def test_options_given_beside_a_recipe_win(source: Path, tmp_path: Path) -> None:
     recipe, other = tmp_path / "r.toml", tmp_path / "other.toml"
     recipe.write_text(GOOD + "[options]\nseed = 3\ntarget-opset = 20\n")
@@ -53,6 +63,22 @@ def test_a_failed_run_writes_no_recipe(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r.toml").exists()
 
 
+@pytest.mark.parametrize("name", ["in.onnx", "out.onnx", "report.json"])
+def test_a_recipe_overwrites_no_other_file(source: Path, tmp_path: Path, name: str) -> None:
+    given = ["-o", str(tmp_path / "out.onnx"), "--report", str(tmp_path / "report.json")]
+    assert main([str(source), *given, "--save-recipe", str(tmp_path / name)]) == 2
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_recipe_beside_a_budget_is_refused_by_its_name(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.toml").write_text(GOOD)
+    given = ["--recipe", str(tmp_path / "r.toml"), "--max-drop", "1%", "-c", "random:8"]
+    main([str(source), "-o", str(tmp_path / "out.onnx"), *given])
+    assert "--recipe does not go with a budget" in capsys.readouterr().err
+
+
 def test_passes_beside_a_recipe_are_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(GOOD)
     given = ["--recipe", str(tmp_path / "r.toml"), "-p", "lossless"]
@@ -64,7 +90,9 @@ def test_passes_beside_a_recipe_are_refused(source: Path, tmp_path: Path) -> Non
     [
         ("passes = ", "Invalid value"),
         ("", "format is None, and this version reads 1"),
-        (GOOD.replace("1", "2", 1), "format is 2, and this version reads 1"),
+        (GOOD.replace("1", "2", 1), "format is 2, and this version reads 1; update onnxslim"),
+        (GOOD.replace("1", "true", 1), "format is True, and this version reads 1"),
+        ("passes = " + 5000 * "[", "r.toml: maximum recursion depth exceeded"),
         ("format = 1", "passes is no list of texts"),
         ("format = 1\npasses = [3]", "passes is no list of texts"),
         ('format = 1\npasses = ["drop-idenity"]', "did you mean 'drop-identity'?"),
@@ -74,7 +102,15 @@ def test_passes_beside_a_recipe_are_refused(source: Path, tmp_path: Path) -> Non
         (GOOD + "[options]\noutput = 'x'", "unknown option 'output'"),
         (GOOD + "[options]\nseed = [3]", "option 'seed' takes one value"),
         (GOOD + "[options]\noutputs = 'a'", "option 'outputs' takes a list"),
-        (GOOD + "[options]\nseed = 'a'", "'a' is not a valid integer"),
+        (GOOD + "[options]\nseed = 'a'", "r.toml: option 'seed' takes no 'a'; its type is integer"),
+        (GOOD + "[options]\nseed = 1.5", "option 'seed' takes no 1.5"),
+        (GOOD + "[options]\nseed = true", "option 'seed' takes no True"),
+        (GOOD + "[options]\nseed = 1979-05-27", "option 'seed' takes no datetime.date"),
+        (GOOD + "[options]\nseed = {a = 1}", "option 'seed' takes no {'a': 1}"),
+        (GOOD + "[options]\ncontrib = 3", "option 'contrib' takes no 3; its type is boolean"),
+        (GOOD + "[options]\noutputs = [3]", "option 'outputs' takes no 3; its type is text"),
+        (GOOD + "[options]\nmax-error = -1", "option 'max-error': -1.0 is not in the range"),
+        (GOOD + "[options]\ndtype = 'fp64'", "r.toml: option 'dtype': 'fp64' is not one of"),
     ],
 )
 def test_a_bad_recipe_is_one_line_and_no_output(

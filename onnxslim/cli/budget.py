@@ -110,9 +110,12 @@ def _refuse_others(context: click.Context) -> None:
     """Raise UsageError for an option that a search would not heed."""
     for parameter in context.command.params:
         name = parameter.name or ""
-        said = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        source = context.get_parameter_source(name)
+        said = source is not click.core.ParameterSource.DEFAULT
         if said and isinstance(parameter, click.Option) and name not in (*NAMES, *_BESIDE):
-            raise click.UsageError(f"{parameter.opts[0]} does not go with a budget")
+            of_recipe = source is click.core.ParameterSource.DEFAULT_MAP
+            option = "--recipe" if of_recipe else parameter.opts[0]
+            raise click.UsageError(f"{option} does not go with a budget")
 
 
 def searched(

@@ -236,6 +236,7 @@ def slim(
     from onnxslim import api, dropin
     from onnxslim.cli.display import Display
 
+    recipe.refuse_overwriting(save_recipe, model, destination, report)
     for path in filter(None, (destination, report, save_recipe)):
         api.must_be_writable(path)
     display = Display(quiet)

@@ -16,8 +16,17 @@ _FORMAT = 1
 _KEPT = (
     *("input_shapes", "inputs", "outputs", "dtype", "keep_io_types", "freeze_initializers"),
     *("target_opset", "contrib", "skip", "size_threshold", "max_error", "min_sqnr", "seed"),
+    "check",
 )
 """Parameters of the command that decide what comes out; the data are not the recipe's."""
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "boolean": (bool,),
+    "integer": (int,),
+    "integer range": (int,),
+    "float": (int, float),
+    "float range": (int, float),
+}
+"""What TOML may give for the types of click; for all others, texts."""
 
 
 def recipe_option(function: _F) -> _F:
@@ -77,6 +86,13 @@ def refuse_passes() -> None:
         raise click.UsageError("-p and --recipe both say which passes run; give one")
 
 
+def refuse_overwriting(path: Path | None, *others: Path | None) -> None:
+    """Raise UsageError where the recipe in *path* would take the place of another file."""
+    taken = [other.resolve() for other in others if other is not None]
+    if path is not None and path.resolve() in taken:
+        raise click.UsageError(f"--save-recipe would overwrite {path}; name another file")
+
+
 def _given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
@@ -111,7 +127,7 @@ def _read(path: Path, command: click.Command) -> dict[str, Any]:
         for item in found["passes"]:
             registry.parse(item)
         options = _options(found.get("options", {}), command)
-    except (OSError, ValueError, SpecError) as error:
+    except (OSError, ValueError, RecursionError, SpecError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SpecError(f"{path}: {reason}; write one with --save-recipe") from None
     return {"passes": ",".join(found["passes"]), **options}
@@ -121,8 +137,10 @@ def _check(found: Mapping[str, Any]) -> None:
     """Raise ValueError where *found* is no recipe that this version reads."""
     unknown = sorted(set(found) - {"format", "onnxslim", "passes", "options"})
     passes = found.get("passes")
-    if found.get("format") != _FORMAT:
-        raise ValueError(f"format is {found.get('format')}, and this version reads {_FORMAT}")
+    number = found.get("format")
+    if type(number) is not int or number != _FORMAT:
+        way_out = "; update onnxslim" if type(number) is int and number > _FORMAT else ""
+        raise ValueError(f"format is {number}, and this version reads {_FORMAT}{way_out}")
     if unknown:
         raise ValueError(f"unknown entry {unknown[0]!r}")
     if not isinstance(passes, list) or not all(isinstance(item, str) for item in passes):
@@ -136,7 +154,20 @@ def _options(given: Mapping[str, Any], command: click.Command) -> dict[str, Any]
     for key, value in given.items():
         if key not in known:
             raise ValueError(f"unknown option {key!r}; known are {', '.join(sorted(known))}")
-        wanted = "a list" if getattr(known[key], "multiple", False) else "one value"
-        if wanted != ("a list" if isinstance(value, list) else "one value"):
-            raise ValueError(f"option {key!r} takes {wanted}")
+        _check_value(known[key], key, value)
     return {str(known[key].name): value for key, value in given.items()}
+
+
+def _check_value(parameter: click.Parameter, key: str, value: object) -> None:
+    """Raise ValueError where *value* is none of *parameter*."""
+    several = bool(getattr(parameter, "multiple", False))
+    if several != isinstance(value, list):
+        raise ValueError(f"option {key!r} takes {'a list' if several else 'one value'}")
+    kind = parameter.type
+    for item in value if isinstance(value, list) else [value]:
+        if type(item) not in _TYPES.get(kind.name, (str,)):
+            raise ValueError(f"option {key!r} takes no {item!r}; its type is {kind.name}")
+        try:
+            kind.convert(item, parameter, None)
+        except click.BadParameter as error:
+            raise ValueError(f"option {key!r}: {error.message}") from None
