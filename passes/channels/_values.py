@@ -213,6 +213,10 @@ class Sets:
         """Return a mask of *places*."""
         return self._kept[self._roots[places]]
 
+    def is_kept(self, sets: Array) -> Array:
+        """Return a mask of *sets*."""
+        return np.asarray(self._kept[sets])
+
     def keep(self, places: Array, reason: str) -> None:
         """Keep what stands at *places*."""
         roots = self._roots[places]
