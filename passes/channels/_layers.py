@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -347,15 +348,25 @@ def _contraction(site: Site) -> list[Channels]:
     if axis == rank - 1 or right.axis == rank - 2:
         _tie_inner(site, left, right, rank)
     elif axis == rank - 2 and right.axis is None:
-        return [result.at(rank - 2, left.places)]
+        return [_vanishing(site, result, left, rank - 2).at(rank - 2, left.places)]
     elif right.axis == rank - 1 and axis is None:
-        return [result.at(rank - 1, right.places)]
+        return [_vanishing(site, result, right, rank - 1).at(rank - 1, right.places)]
     elif axis is not None and axis == right.axis and len(left.places) == len(right.places):
         site.places.tie(left.places, right.places)
         return [result.at(axis, left.places)]
     else:
         raise Declined("MatMul reads it along another axis")
     return [result]
+
+
+def _vanishing(site: Site, result: Channels, known: Channels, axis: int) -> Channels:
+    """Say that the rows or columns of a product are zero that are zero in an operand."""
+    zero = _zero_along(known, axis)
+    if not zero.any():
+        return result
+    wide = site.values.spread(result, axis, len(zero), broadcasts=False)
+    zero = zero.reshape(wide.base.shape)
+    return replace(wide, base=np.where(zero, ONE, wide.base), scale=np.where(zero, 0.0, wide.scale))
 
 
 def _tie_inner(site: Site, left: Channels, right: Channels, rank: int) -> None:

@@ -116,6 +116,15 @@ def test_products_of_matrices() -> None:
     assert removed(before) == ["MatMul 3x2", "Gemm 3x2", "MatMul 3x5"]
 
 
+def test_values_of_attention() -> None:
+    before = net(
+        "t = Transpose<perm = [0, 2, 1]>(x) s = MatMul(x, t) p = Softmax(s) a = MatMul(x, w) "
+        "c = MatMul(p, a) y = MatMul(c, v)",
+        x="float[2, 5, 3]", rank=3, w=weights(3, 4), v=weights(4, 6),
+    )  # fmt: skip
+    assert removed(before) == ["MatMul 3x2", "MatMul 2x6"]
+
+
 def test_channels_of_outputs_stay() -> None:
     assert zeros(pruned(chain())[0], "v") == []
 
