@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
@@ -206,9 +207,11 @@ def _is_foreseen(one: ModelProto, values: dict[str, tuple[str, Any]]) -> bool:
 
 
 def _widened(proto: ModelProto) -> ModelProto:
-    """Return the model with doubles wherever it has shorter floats, in words that onnx reads."""
-    wide = ModelProto()
-    wide.CopyFrom(proto)
+    """Return the model with doubles wherever it has shorter floats, in words that onnx reads.
+
+    Local functions are inlined: the reference takes no attribute of a function in all its nodes.
+    """
+    wide = inline_local_functions(proto)
     say_clearly(wide)
     for graph in _graphs(wide.graph):
         del graph.value_info[:]
@@ -217,9 +220,6 @@ def _widened(proto: ModelProto) -> ModelProto:
         for tensor in graph.initializer:
             _widen_tensor(tensor)
         for node in graph.node:
-            _widen_node(node)
-    for function in wide.functions:
-        for node in function.node:
             _widen_node(node)
     return wide
 
