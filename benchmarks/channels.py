@@ -37,7 +37,7 @@ from onnxslim.recipes import RECIPES
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 PASSES = ("fold-constant-channels", "merge-duplicate-channels", "drop-dead-channels")
-BEFORE = RECIPES["lossless"].partition(f",{PASSES[0]}")[0]
+BEFORE = RECIPES["lossless"].spec.partition(f",{PASSES[0]}")[0]
 RATES = (0.3, 0.6, 0.9)
 SIZE = 112
 

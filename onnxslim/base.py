@@ -38,6 +38,20 @@ class Effect(enum.IntEnum):
     LOSSY = 2  # another function, judged by a budget
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """How the model answers on samples that a pass did not learn from."""
+
+    metric: str
+    """``agreement``, the share of answers that are the original's, or ``relative error``."""
+    score: float
+
+    @property
+    def loss(self) -> float:
+        """How much worse than the original: the share of other answers, or the error."""
+        return 1 - self.score if self.metric == "agreement" else self.score
+
+
 class Memory:
     """What was found out about one model, until it changes."""
 
@@ -89,6 +103,8 @@ class Context:
     """Is told how far long work is: what, and item *done* of *total* (0 where nobody knows)."""
     calibrated: bool = False
     """Whether the pass asked for the calibration data."""
+    held_out: HeldOut | None = None
+    """What a pass measured that judges what it made itself."""
     _facts: Facts | None = None
 
     def decline(self, node: Node, reason: str) -> None:
@@ -197,6 +213,9 @@ class Pass(ABC):
     """Whether it heeds `Context.only`."""
     once: ClassVar[bool] = False
     """Whether it runs in the first round alone: what it finds has no end."""
+    judges: ClassVar[bool] = False
+    """Whether it judges what it made on samples that it holds out (`Context.held_out`), so that no
+    limit of the outputs' error stands behind it unless one is asked for."""
 
     def lacking(self, data: bool, importance: bool) -> str | None:
         """Say what else must be given for the pass to run, and how, where these are or are not."""

@@ -14,10 +14,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 from onnxslim import cost, runtime, shapes
-from onnxslim.base import Context, Effect, Memory, Pass
+from onnxslim.base import Context, Effect, HeldOut, Memory, Pass
 from onnxslim.cost import Stats
 from onnxslim.data import Calibration
-from onnxslim.errors import BrokenModel, DataError, MissingData, OnnxslimError, Unfused
+from onnxslim.errors import (
+    BrokenModel,
+    BudgetMissed,
+    DataError,
+    MissingData,
+    OnnxslimError,
+    Unfused,
+)
 from onnxslim.ir import Array, Model, collect_young, no_collection
 from onnxslim.runtime import lent as _source
 from onnxslim.shapes import Facts
@@ -87,6 +94,8 @@ class Validation:
     sqnr: float | None = None
     """Signal-to-noise ratio of the worst output in dB, measured after lossy passes."""
     reason: str | None = None
+    held_out: HeldOut | None = None
+    """How the result answers on samples that were not learned from, after tuning."""
 
 
 @dataclass(frozen=True)
@@ -488,11 +497,11 @@ class _Run:
                 self.warnings.append(f"no single pass is to blame, but {reference.unfused}")
             allowed, sqnr = found.allowed, None
             if self.pipeline.effect is Effect.LOSSY:
-                allowed = max(allowed, self.pipeline.max_error)
+                allowed = max(allowed, self._max_error())
                 sqnr = self._sqnr(reference, content)
         return Validation(
             reference.count, found.max_abs, found.relative, _finite(allowed), found.onnxruntime,
-            passed=True, sqnr=_finite(sqnr), reason=reference.note,
+            passed=True, sqnr=_finite(sqnr), reason=reference.note, held_out=self._held_out(),
         )  # fmt: skip
 
     def _difference(self, reference: Reference, content: runtime.Source) -> Difference:
@@ -505,7 +514,7 @@ class _Run:
             if reference.unfused is not None and not self.resigned:
                 raise Unfused(reference.unfused)
             return found
-        least, allowed = self.pipeline.min_sqnr, self.pipeline.max_error
+        least, allowed = self.pipeline.min_sqnr, self._max_error()
         sqnr = None if least is None else self._sqnr(reference, content)
         if least is not None and sqnr is None:
             allowed = min(allowed, MAX_ERROR)
@@ -517,6 +526,35 @@ class _Run:
                 f"--min-sqnr {math.floor(sqnr)} would allow it"
             )
         return found
+
+    def _max_error(self) -> float:
+        """Return how far outputs may move.
+
+        Where nothing is said, a pass that judges by samples it held out has the last word: its
+        own measure must not be worse than `MAX_ERROR`. Raises BudgetMissed where it is.
+        """
+        if self.pipeline.budget is not None or self.pipeline.min_sqnr is not None:
+            return self.pipeline.max_error
+        if any(t.kind.judges and not (t.ran or t.skipped) for t in self.done):
+            return math.inf  # whatever it is now, the judge is still to come
+        held = self._held_out()
+        if held is None:
+            return self.pipeline.max_error
+        if not held.loss <= MAX_ERROR:
+            allowed = 1 - MAX_ERROR if held.metric == "agreement" else MAX_ERROR
+            raise BudgetMissed(
+                f"on samples that were held out, the {held.metric} with the original is "
+                f"{held.score:.1%}, allowed is {allowed:.0%}; take away less, tune for longer, or "
+                "allow all with --max-error inf"
+            )
+        return math.inf
+
+    def _held_out(self) -> HeldOut | None:
+        """Return what the last pass that changed the function measured, if it judges."""
+        for tally in reversed(self.done):
+            if tally.held_out is not None or (tally.changes and tally.kind.effect is Effect.LOSSY):
+                return tally.held_out
+        return None
 
     def _sqnr(self, reference: Reference, content: runtime.Source) -> float | None:
         """Return the signal-to-noise ratio of the worst output in dB, None without floats."""
@@ -572,6 +610,8 @@ class _Tally:
         self.places: list[tuple[str, str]] = []
         self.notes: list[dict[str, Any]] = []
         self.difference: Difference | None = None
+        self.ran = False
+        self.held_out: HeldOut | None = None
         self.idle: _Idle | None = None
         """What it saw the last time, if it found nothing to do."""
 
@@ -581,13 +621,14 @@ class _Tally:
         Of a lossy pass, which then declines what it did, the first round that changed anything.
         """
         done = self.changes and self.kind.effect is Effect.LOSSY
+        self.ran = True
         self.changes += changes
         self.seconds += seconds
         self.calibrated |= context.calibrated
         if not done:
             self.declined, self.places = context.declined, context.places
         if changes or not self.notes:
-            self.notes = context.notes
+            self.notes, self.held_out = context.notes, context.held_out
 
     def take_back(self, changes: int) -> None:
         """Forget changes that were not accepted."""

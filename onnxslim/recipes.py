@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from string import Template
 from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A pipeline with a name, and numbers in it that a caller may choose."""
+
+    spec: str
+    """``$name`` stands for the value of an option."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Their defaults, by name."""
+
+    def written(self, given: Mapping[str, str]) -> str:
+        """Return the pipeline with what was *given* of its options."""
+        return Template(self.spec).substitute({**self.options, **given})
+
 
 _LOSSLESS = (
     "inline-functions,inline-if,inline-loop,trim-control-flow,unpack-sequences,"
@@ -26,11 +44,31 @@ _LOSSLESS = (
     "factorize-structured"
 )
 
-RECIPES = MappingProxyType(
+_DEEP = (
+    "lossless,tune{sparsity=$sparsity,epochs=$epochs,lr=$lr,loss=$loss,temperature=$temperature},"
+    "share{values=$values},"
+    "tune{epochs=$finish,lr=$finish_lr,loss=$loss,temperature=$temperature},strip"
+)
+"""Han et al. 2016, Deep Compression, with pruning while tuning and no labels (docs/deep.md)."""
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        "lossless": _LOSSLESS,
-        "lossless-bytes": _LOSSLESS.replace("-channels,", "-channels{align=bytes},"),
-        "contrib": "fuse-attention",
+        "lossless": Recipe(_LOSSLESS),
+        "lossless-bytes": Recipe(_LOSSLESS.replace("-channels,", "-channels{align=bytes},")),
+        "contrib": Recipe("fuse-attention"),
+        "deep": Recipe(
+            _DEEP,
+            {
+                "sparsity": "0.9",
+                "values": "16",
+                "epochs": "20",
+                "lr": "0.03",
+                "finish": "4",
+                "finish_lr": "0.005",
+                "loss": "auto",
+                "temperature": "4",
+            },
+        ),
     }
 )
-"""Spec strings by name; a name may stand wherever a pass may."""
+"""Recipes by name; a name may stand wherever a pass may."""

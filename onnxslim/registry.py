@@ -19,7 +19,7 @@ import pkgutil
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 from urllib.parse import quote, unquote
@@ -124,9 +124,10 @@ def parse(spec: str) -> tuple[Pass, ...]:
             raise SpecError(f"cannot read {spec[end:]!r}; write name,name{{option=value}},…")
         name, text, weights = item.groups()
         if name in RECIPES:
-            if text or weights:
-                raise SpecError(f"the recipe {name!r} takes no options")
-            passes += parse(RECIPES[name])
+            if weights:
+                raise SpecError(f"{name} is a recipe, which cannot be kept to single weights")
+            recipe = RECIPES[name]
+            passes += parse(recipe.written(dict(_pairs(name, text or "", recipe.options))))
         else:
             passes.append(_chosen(_pass(name, text or ""), weights))
         end = item.end()
@@ -157,8 +158,12 @@ def _hint(name: str, known: list[str]) -> str:
 
 def _options(kind: type[Pass], text: str) -> dict[str, object]:
     annotations = typing.get_type_hints(kind)
-    known = [f.name for f in fields(kind)]
-    found: dict[str, object] = {}
+    pairs = _pairs(kind.name, text, [f.name for f in fields(kind)])
+    return {key: _read(kind.name, key, value, annotations[key]) for key, value in pairs}
+
+
+def _pairs(name: str, text: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield options as they are written between braces, none of which is not *known*."""
     for item in re.split(r"[,\s]+", text.strip()):
         if not item:
             continue
@@ -166,11 +171,10 @@ def _options(kind: type[Pass], text: str) -> dict[str, object]:
         key = key.replace("-", "_")
         if key not in known:
             names = ", ".join(known) or "none"
-            raise SpecError(f"{kind.name} has no option {key!r}; its options: {names}")
+            raise SpecError(f"{name} has no option {key!r}; its options: {names}")
         if not equals:
-            raise SpecError(f"{kind.name}: write {key}=VALUE")
-        found[key] = _read(kind.name, key, value, annotations[key])
-    return found
+            raise SpecError(f"{name}: write {key}=VALUE")
+        yield key, value
 
 
 def _read(name: str, key: str, text: str, annotation: Any) -> object:

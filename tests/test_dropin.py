@@ -94,7 +94,7 @@ def test_a_pattern_without_counterpart_is_warned_of() -> None:
 
 def test_counterparts_are_lossless_passes() -> None:
     named = {name for names in dropin.COUNTERPARTS.values() for name in names}
-    assert named <= set(all_passes()) & set(RECIPES["lossless"].split(","))
+    assert named <= set(all_passes()) & set(RECIPES["lossless"].spec.split(","))
 
 
 def test_no_shape_infer_is_warned_of() -> None:

@@ -26,7 +26,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "spec",
     [
-        *RECIPES,
+        *sorted(RECIPES.keys() - {"deep"}),  # which needs data
         "lossless,quantize-weights{bits=4}@w",
         "drop-identity,prune{sparsity=0.5},share{values=8}",
     ],

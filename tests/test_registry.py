@@ -143,8 +143,23 @@ def test_nothing_is_no_passes() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_stands_for_its_passes(recipe: str) -> None:
-    assert parse(recipe) == parse(RECIPES[recipe])
+    assert parse(recipe) == parse(RECIPES[recipe].written({}))
     assert len(parse(f"drop-dead,{recipe}")) == len(parse(recipe)) + 1
+
+
+def test_a_recipe_takes_what_may_be_chosen_in_it() -> None:
+    found = [getattr(step, "sparsity", None) for step in parse("deep{sparsity=0.5}")]
+    assert 0.5 in found
+
+
+def test_a_recipe_refuses_other_options() -> None:
+    with pytest.raises(SpecError, match="deep has no option 'bits'; its options: sparsity, values"):
+        parse("deep{bits=4}")
+
+
+def test_a_recipe_is_not_for_single_weights() -> None:
+    with pytest.raises(SpecError, match="deep is a recipe"):
+        parse("deep@w")
 
 
 def test_the_lossless_recipe_is_lossless() -> None:
@@ -203,7 +218,7 @@ def test_options_that_make_no_sense(text: str, message: str) -> None:
         ("drop-ded", "no pass is called 'drop-ded'; did you mean 'drop-dead'"),
         ("lossles", "did you mean 'lossless'"),
         ("xyz", "list them with: onnxslim passes"),
-        ("lossless{a=1}", "the recipe 'lossless' takes no options"),
+        ("lossless{a=1}", "lossless has no option 'a'; its options: none"),
         ("drop-dead{a=1}", "drop-dead has no option 'a'; its options: none"),
         ("drop-dead{", "cannot read 'drop-dead{'"),
         ("drop-dead;drop-identity", "cannot read"),

@@ -48,7 +48,7 @@ def test_keys(plain: dict[str, Any]) -> None:
         ]  # fmt: skip
     assert list(plain["validation"]) == [
         "feeds", "max_abs", "relative", "allowed", "onnxruntime", "passed", "sqnr",
-            "reason",
+            "reason", "held_out",
     ]  # fmt: skip
     assert list(plain["versions"]) == [
         "onnxslim", "onnx", "onnxruntime", "onnx-graphsurgeon", "numpy", "scikit-learn",

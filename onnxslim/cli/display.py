@@ -125,8 +125,10 @@ class Display:
             table.add_row(name, effect, registry.help_line(kind), ", ".join(listed) or "-")
         out = _console()
         out.print(table)
-        for name, spec in RECIPES.items():
-            out.print(f"\nrecipe {name}: {spec}", markup=False)
+        for name, recipe in RECIPES.items():
+            chosen = ",".join(f"{key}={value}" for key, value in recipe.options.items())
+            given = f"{{{chosen}}}" if chosen else ""
+            out.print(f"\nrecipe {name}{given}: {recipe.spec}", markup=False)
 
     def models(self, paths: Sequence[Path]) -> None:
         """Print what models are made of, a column each."""
@@ -221,6 +223,8 @@ def _comparison(report: Report) -> Iterator[tuple[str, ...]]:
         yield title, *values, _change(*values)
     yield "seconds", "", f"{report.seconds:.2f}", ""
     yield "largest error", "", _error(report), ""
+    if (held := report.validation.held_out) is not None:
+        yield f"{held.metric}, held out", "", f"{held.score:.2%}", ""
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

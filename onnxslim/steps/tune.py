@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from onnxslim.base import Context, Effect, Pass
+from onnxslim.base import Context, Effect, HeldOut, Pass
 from onnxslim.errors import MissingData
 from onnxslim.ir import Constant, Model
 
@@ -23,6 +23,7 @@ class Tune(Pass):
     effect = Effect.LOSSY
     needs_data = True
     once = True
+    judges = True
 
     epochs: int = 5
     batch: int = 64
@@ -62,6 +63,8 @@ class Tune(Pass):
             {"tuned": result.tuned, "epochs": len(result.history), "metric": result.metric,
              "before": result.before.metric, "after": result.after.metric}
         )  # fmt: skip
+        if result.metric != "accuracy":  # which says nothing of the original
+            context.held_out = HeldOut(result.metric, result.after.metric)
         return _take_over(model, result.model)
 
 

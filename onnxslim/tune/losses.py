@@ -39,20 +39,30 @@ def form(model: Model, name: str) -> str:
     return "logits"
 
 
-def targets(model: Model, options: Options) -> list[Target]:
-    """Return what of *model* is compared: its outputs of floats, and features."""
+def targets(model: Model, options: Options, classes: int = 0) -> list[Target]:
+    """Return what of *model* is compared: its outputs of floats, and features.
+
+    Where there is one output, a vector for each sample of at least *classes* numbers (2 or more),
+    they are logits: labels that name so many classes say so.
+    """
     facts = shapes.infer(model)
-    found = [
-        _target(model, tensor, options)
-        for tensor in model.graph.outputs
-        if is_float(facts.elem_type(tensor))
-    ]
-    if not found:
+    outputs = [t for t in model.graph.outputs if is_float(facts.elem_type(t))]
+    if not outputs:
         raise CannotTune("no output of the model is of floats: there is nothing to descend on")
+    shape = facts.shape(outputs[0])
+    scores = (
+        len(outputs) == 1
+        and classes > 1
+        and shape is not None
+        and len(shape) == 2
+        and isinstance(shape[1], int)
+        and shape[1] >= classes
+    )
+    found = [_target(model, tensor, options, scores) for tensor in outputs]
     return [*found, *(Target(name, "mse") for name in options.features)]
 
 
-def _target(model: Model, tensor: object, options: Options) -> Target:
+def _target(model: Model, tensor: object, options: Options, scores: bool) -> Target:
     name, inputs, outputs = (getattr(tensor, key) for key in ("name", "inputs", "outputs"))
     producer = inputs[0] if inputs else None
     classes = producer is not None and producer.operator in _FORMS
@@ -60,8 +70,8 @@ def _target(model: Model, tensor: object, options: Options) -> Target:
     if options.axis is None and producer is not None and classes:
         axis = int(producer.attr("axis", -1 if model.opset >= 13 else 1))
     decided = any(node.operator == "ArgMax" for node in outputs)
-    kind = ("kl" if classes or decided else "mse") if options.loss == "auto" else options.loss
-    return Target(name, kind, axis)
+    likely = "kl" if classes or decided or scores else "mse"
+    return Target(name, likely if options.loss == "auto" else options.loss, axis)
 
 
 @dataclass(frozen=True)

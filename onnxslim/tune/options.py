@@ -26,7 +26,8 @@ class Options:
     """Share of all steps in which the learning rate rises from zero."""
     loss: Loss = "auto"
     """``kl``: divergence from the original's probabilities, for logits or Softmax; ``mse``: squared
-    error. ``auto`` takes ``kl`` for Softmax, LogSoftmax, and what ArgMax reads."""
+    error. ``auto`` takes ``kl`` for Softmax, LogSoftmax, what ArgMax reads, and where the data have
+    labels and the model has one output, with a score for each class."""
     axis: int | None = None
     """The axis of classes; that of the Softmax if there is one, else 1."""
     temperature: float = 1.0

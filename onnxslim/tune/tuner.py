@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from onnxslim.api import Data, Source, as_model, calibration
+from onnxslim.data import Calibration
 from onnxslim.errors import CannotRun, CannotTune, InputError
 from onnxslim.ir import Array, Constant, Model
 from onnxslim.runtime import Session
@@ -58,12 +59,12 @@ class Tuner:
         self.weights: dict[str, Constant] = tunable(self.model, self.options.freeze)
         if not self.weights:
             raise CannotTune("the model has no float initializers to tune")
-        self.targets = losses.targets(self.model, self.options)
+        feeds = calibration(data, self.model, images, self.options.seed)
+        self.targets = losses.targets(self.model, self.options, _classes(feeds))
         stochastic = self.options.rounding == "stochastic"
         self.executor = Executor(self.model, self.weights, self.options.features, stochastic)
         self.weights = {name: self.weights[name] for name in self.executor.parameters}
         self.start = copied(self.executor.parameters)
-        feeds = calibration(data, self.model, images, self.options.seed)
         self.samples = Samples(feeds, self.options.labels > 0)
         self.learned, self.held_out = self.samples.split(self.options.held_out, self.options.seed)
         self._attach_teacher()
@@ -214,3 +215,11 @@ class Tuner:
                     tensor.values = values
                     found.pristine = False
         return found
+
+
+def _classes(data: Calibration) -> int:
+    """Return how many classes the labels of *data* name, 0 if they name none."""
+    labels = data.labels
+    if labels is None or labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
+        return 0
+    return int(labels.max()) + 1

@@ -11,7 +11,7 @@ import pytest
 
 from kit import holding, model
 from onnxslim import Calibration, Model, Pipeline, parse
-from onnxslim.errors import MissingData
+from onnxslim.errors import BudgetMissed, MissingData
 from onnxslim.steps.tune import Tune
 
 RNG = np.random.default_rng(0)
@@ -32,8 +32,8 @@ def data() -> Calibration:
     return Calibration.of([{"x": value} for value in values])
 
 
-def run(spec: str) -> tuple[Model, Any]:
-    return Pipeline(parse(spec), budget=np.inf)(net(), data())
+def run(spec: str, budget: float | None = np.inf) -> tuple[Model, Any]:
+    return Pipeline(parse(spec), budget=budget)(net(), data())
 
 
 def test_says_that_pytorch_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +64,37 @@ def test_options_of_the_step_are_those_of_the_tuner() -> None:
 
     chosen = Options()
     assert all(f.default == getattr(chosen, f.name) for f in fields(Tune))
+
+
+def test_where_no_limit_is_given_what_was_held_out_judges() -> None:
+    pytest.importorskip("torch")
+    _, report = run("tune{epochs=9,batch=8,sparsity=0.2,lr=0.02}", budget=None)
+    assert report.validation.held_out.metric == "relative error"
+    assert report.validation.held_out.score < 0.1
+
+
+def test_too_much_taken_away_is_no_result() -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(BudgetMissed, match="held out, the relative error with the original is"):
+        run("tune{epochs=1,batch=8,sparsity=0.9}", budget=None)
+
+
+def test_a_limit_that_is_given_is_the_one_that_counts() -> None:
+    pytest.importorskip("torch")
+    _, report = run("tune{epochs=1,batch=8,sparsity=0.2}", budget=1e-6)
+    assert "more than 1e-06" in report.steps[0].skipped
+
+
+def test_what_comes_after_it_is_not_judged_by_it() -> None:
+    pytest.importorskip("torch")
+    _, report = run("tune{epochs=9,batch=8,sparsity=0.2,lr=0.02},share{values=4}", budget=None)
+    assert "more than 0.1" in report.steps[1].skipped
+
+
+def test_labels_say_that_outputs_are_scores() -> None:
+    pytest.importorskip("torch")
+    values = np.random.default_rng(1).normal(size=(64, 1, 8)).astype(np.float32)
+    labels = np.arange(64) % 4
+    given = Calibration(lambda: iter([{"x": v} for v in values]), "made", labels=labels)
+    _, report = Pipeline(parse("tune{epochs=3}"), budget=np.inf)(net(), given)
+    assert report.steps[0].notes[0]["metric"] == "agreement"
