@@ -34,9 +34,13 @@ class Builder:
         self.nodes: list[Node] = []
         self.constants: list[Constant] = []
         self._names, self._graph, self._terse = names, graph, terse
+        self._fresh: list[str] = []
 
     def _name(self, hint: str) -> str:
-        return self._names.shortest() if self._terse else self._names.fresh(hint)
+        if self._terse:
+            return self._names.shortest()
+        self._fresh.append(self._names.fresh(hint))
+        return self._fresh[-1]
 
     @property
     def version(self) -> int:
@@ -85,7 +89,8 @@ class Builder:
 
     def named(self, result: Variable, hint: str) -> Variable:
         """Give a result of a new node a short name, where every byte counts."""
-        result.name = self._names.fresh(hint)
+        self._fresh.append(self._names.fresh(hint))
+        result.name = self._fresh[-1]
         return result
 
     def size(self) -> int:
@@ -94,9 +99,11 @@ class Builder:
         return sum(map(ir.initializer_bytes, read)) + sum(map(ir.node_bytes, self.nodes))
 
     def discard(self) -> None:
-        """Take the nodes, which are not wanted, out of the use lists."""
+        """Take the nodes, which are not wanted, out of the use lists, and give back all names."""
         for node in self.nodes:
             ir.set_inputs(node, ())
+        self._names.release(self._fresh)
+        self._fresh = []
 
     def tensor(self, operand: Any, hint: str = "c") -> Tensor:
         """Return *operand* as a tensor."""
@@ -196,6 +203,7 @@ class _Sweep:
         if source is not None and any(source is node for node in new.nodes):
             found.root.outputs[0] = ir.absent()
             source.outputs[[t is result for t in source.outputs].index(True)] = target
+            self.names.release([result.name])
         else:
             ir.substitute(target, result, self.graph, self.pinned)
         ir.erase(found.nodes, self.pinned)

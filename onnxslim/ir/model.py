@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -67,6 +67,16 @@ class Names:
     def take(self, name: str) -> None:
         """Never return *name*."""
         self._taken.add(name)
+
+    def release(self, names: Iterable[str]) -> None:
+        """Let *names* that came from `fresh` be given again: nothing bears them any more."""
+        for name in names:
+            self._taken.discard(name)
+            number = _NUMBERED.search(name)
+            if number is not None:
+                hint = name[: number.start()]
+                before = int(number[0][1:]) - 1
+                self._counters[hint] = min(before, self._counters.get(hint, before))
 
 
 class Model:

@@ -147,14 +147,14 @@ class _Sweep:
         try:
             found = rule(trial)
             if found is None:
-                _discard(new)
+                new.discard()
                 return None
             pairs = found if isinstance(found, Mapping) else {trial.out: found}
             results = {old: self._movable(new, old, result) for old, result in pairs.items()}
             self._weigh(trial, results)
             self._splice(new, results)
         except Declined as verdict:
-            _discard(new)
+            new.discard()
             self.context.decline(node, str(verdict))
             return None
         return new
@@ -194,6 +194,7 @@ class _Sweep:
             elif maker is not None:
                 maker.outputs[_slot(maker, old)] = ir.absent()
                 source.outputs[_slot(source, result)] = old
+                self.names.release([result.name])
         ir.erase(roots, self.pinned)
         if self.graph is self.model.graph:
             for constant in new.constants:
@@ -207,11 +208,6 @@ def _makers(results: Results) -> list[Node]:
 
 def _slot(node: Node, tensor: Tensor) -> int:
     return [output is tensor for output in node.outputs].index(True)
-
-
-def _discard(new: Builder) -> None:
-    for node in new.nodes:
-        ir.set_inputs(node, ())
 
 
 def _made_bytes(new: Builder, results: Results, inline: bool) -> int:
