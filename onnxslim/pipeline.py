@@ -252,7 +252,7 @@ class _Run:
         """Run all passes on *current*; on a crash start over, checking each."""
         try:
             with no_collection():
-                self._rounds(lambda tally: self._apply(tally, current))
+                self._rounds(lambda: current, lambda tally: self._apply(tally, current))
         except _Guilty as guilty:
             logger.info("%s; starting over, checking each pass", guilty)
             return self._checked(source, self._copy())
@@ -278,7 +278,7 @@ class _Run:
                 self.warnings.append(f"{tally.kind.name} was left out on this model: {reason}")
                 return 0
 
-        self._rounds(attempt)
+        self._rounds(lambda: current, attempt)
         return current
 
     def _fused(self, source: runtime.Source) -> Model:
@@ -309,14 +309,15 @@ class _Run:
 
         try:
             with no_collection():
-                self._rounds(attempt)
+                self._rounds(lambda: current, attempt)
         except (_Guilty, BrokenModel) as reason:
             logger.info("%s; starting over, checking each pass", reason)
             return self._checked(source, self._copy())
         return current
 
-    def _rounds(self, run: Callable[[_Tally], int]) -> None:
+    def _rounds(self, current: Callable[[], Model], run: Callable[[_Tally], int]) -> None:
         for round_ in range(self.pipeline.rounds):
+            current().renew_names()
             self.asked, changes = False, 0
             for index, tally in enumerate(self.done):
                 self.progress(f"round {round_ + 1}: {tally.kind.name}", index, len(self.done))

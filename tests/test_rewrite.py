@@ -170,6 +170,20 @@ def test_constants_that_others_read_are_not_saved() -> None:
     assert_declines(before, Merge(), "others use the weights too")
 
 
+def test_what_is_declined_gives_its_names_back() -> None:
+    before = model(FACTORS.format("3, 4", "y = Exp(q)"))
+    Merge(padding=99).apply(before, Context())
+    assert [before.names.fresh(hint) for hint in ("mul", "slice", "slice_c")] == [
+        "mul", "slice", "slice_c",
+    ]  # fmt: skip
+
+
+def test_a_result_that_takes_the_name_of_another_gives_its_own_back() -> None:
+    before = model(CHAIN)
+    assert DoubleNegation().apply(before, Context()) == 1
+    assert before.names.fresh("identity") == "identity"
+
+
 def test_nodes_of_a_declined_rewrite_leave_no_trace() -> None:
     before = model(FACTORS.format("3, 4", "y = Exp(q)"))
     after, _ = Pipeline((Merge(padding=99),), check="off")(before)

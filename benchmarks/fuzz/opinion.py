@@ -25,8 +25,9 @@ _WANTS_SCALARS = {"BlackmanWindow", "HammingWindow", "HannWindow", "Range"}
 knows no values."""
 _CANCELLED = 1e-10
 """What is left of a difference that is zero but for rounding is smaller, in double precision."""
-_ROUNDED = 2.0**-22
-"""What rounding constants to single precision leaves of the largest number on the way."""
+_ROUNDED, _ROUNDED_HALVES = 2.0**-22, 2.0**-9
+"""What rounding constants to single and to half precision leaves of the largest number on the way:
+four times the rounding of one of them."""
 
 
 class BatchNormalization(OpRun):
@@ -50,9 +51,10 @@ def agree_in_double(original: ModelProto, result: ModelProto, feeds: Sequence[Fe
     """
     try:
         old, new = (_evaluator(_widened(proto)) for proto in (original, result))
-        close = _CLOSE_HALVES if _has_halves(original.graph) else _CLOSE
+        halves = _has_halves(original.graph)
+        close, rounded = (_CLOSE_HALVES, _ROUNDED_HALVES) if halves else (_CLOSE, _ROUNDED)
         verdicts = [
-            _agree(old, new, feed, close, _ROUNDED * _largest(original, feed)) for feed in feeds
+            _agree(old, new, feed, close, rounded * _largest(original, feed)) for feed in feeds
         ]
     except Exception:  # the reference's errors have no common base
         return False

@@ -279,6 +279,10 @@ class Model:
             self._names = Names(taken)
         return self._names
 
+    def renew_names(self) -> None:
+        """Let new tensors have the names of those that are gone."""
+        self._names = None
+
     def graphs(self) -> Iterator[Graph]:
         """Yield the main graph, the function bodies and all subgraphs, outermost first."""
         for root in (self.graph, *self.functions):

@@ -458,6 +458,14 @@ def test_fresh_names_never_clash() -> None:
     assert made[:4] == ["a_1", "a_3", "a_4", "b"]
 
 
+def test_released_names_are_given_again() -> None:
+    names = Names({"a", "a_1"})
+    made = [names.fresh(hint) for hint in ("a", "a", "b", "b")]
+    names.release([made[0], made[2], made[3]])
+    again = [names.fresh(hint) for hint in ("a", "a", "b", "b")]
+    assert (made, again) == (["a_0", "a_2", "b", "b_0"], ["a_0", "a_3", "b", "b_0"])
+
+
 def test_the_shortest_names_are_new() -> None:
     names = Names({"b", "aa"})
     made = [names.shortest() for _ in range(200)]
