@@ -25,6 +25,8 @@ from onnxslim.runtime import Session, lent
 BINS = 2048
 ROWS = 4096
 """Patches and rows of one sample that go into a Gram matrix; of more, as many at even distances."""
+_BLOCK = 512
+"""Rows that are multiplied at once: a product of few rows takes as long as one of many."""
 _CHUNK = 1 << 15
 """Values that a processor's cache holds with what is computed of them."""
 
@@ -154,15 +156,38 @@ def second_moments(
     about *rows* x are taken. Source: Frantar et al. 2023, GPTQ, for what they are used for.
     """
     inputs = {node: node.inputs[_data_slot(node)].name for node in nodes}
-    sums: dict[Node, Array] = {}
-    counts = dict.fromkeys(nodes, 0)
+    grams = {node: _Gram() for node in nodes}
     for values in _runs(model, data, list(dict.fromkeys(inputs.values())), progress):
         for node, name in inputs.items():
-            found = layer_rows(node, np.asarray(values[name], np.float64), rows)
-            made = found.transpose(0, 2, 1) @ found
-            sums[node] = made + sums[node] if node in sums else made
-            counts[node] += found.shape[1]
-    return {node: total / max(1, counts[node]) for node, total in sums.items()}
+            grams[node].add(layer_rows(node, np.asarray(values[name], np.float64), rows))
+    return {node: gram.mean() for node, gram in grams.items()}
+
+
+class _Gram:
+    """The sum of x xᵀ over rows x, which are collected until there are enough to multiply."""
+
+    def __init__(self) -> None:
+        self.count, self._waiting, self._rows = 0, list[Array](), 0
+        self._total: Array | float = 0.0
+
+    def add(self, rows: Array) -> None:
+        """Take in *rows*, (groups, count, K)."""
+        self._waiting.append(rows)
+        self._rows += rows.shape[1]
+        if self._rows >= min(_BLOCK, rows.shape[2]):
+            self._multiply()
+
+    def mean(self) -> Array:
+        """Return the mean, (groups, K, K)."""
+        self._multiply()
+        return np.asarray(self._total / max(1, self.count))
+
+    def _multiply(self) -> None:
+        if self._waiting:
+            rows = np.concatenate(self._waiting, axis=1)
+            self._total = self._total + rows.transpose(0, 2, 1) @ rows
+            self.count += self._rows
+            self._waiting, self._rows = [], 0
 
 
 def samples(
