@@ -44,10 +44,10 @@ _LOSSLESS = (
     "factorize-structured"
 )
 
+_LEARNING = "batch=$batch,loss=$loss,temperature=$temperature,shift=$shift,mirror=$mirror"
 _DEEP = (
-    "lossless,tune{sparsity=$sparsity,epochs=$epochs,lr=$lr,loss=$loss,temperature=$temperature},"
-    "share{values=$values},"
-    "tune{epochs=$finish,lr=$finish_lr,loss=$loss,temperature=$temperature},strip"
+    f"lossless,tune{{sparsity=$sparsity,epochs=$epochs,lr=$lr,{_LEARNING}}},share{{values=$values}},"
+    f"tune{{epochs=$finish,lr=$finish_lr,{_LEARNING}}},strip"
 )
 """Han et al. 2016, Deep Compression, with pruning while tuning and no labels (docs/deep.md)."""
 
@@ -65,8 +65,11 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "lr": "0.03",
                 "finish": "4",
                 "finish_lr": "0.005",
+                "batch": "64",
                 "loss": "auto",
                 "temperature": "4",
+                "shift": "0",
+                "mirror": "false",
             },
         ),
     }

@@ -68,6 +68,11 @@ _PATH = click.Path(path_type=Path)
     help="Draw batch-norm scales to zero, where they stay once they change their sign.",
 )  # fmt: skip
 @click.option(
+    "--shift", type=int, default=0, metavar="PIXELS",
+    help="Move images at random by up to so many pixels while learning.",
+)  # fmt: skip
+@click.option("--mirror", is_flag=True, help="Swap left and right of images at random.")
+@click.option(
     "--rounding",
     type=click.Choice(["nearest", "stochastic"]),
     default="nearest",

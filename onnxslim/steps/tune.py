@@ -34,6 +34,8 @@ class Tune(Pass):
     labels: float = 0.0
     sparsity: float = 0.0
     l1_gamma: float = 0.0
+    shift: int = 0
+    mirror: bool = False
     held_out: float = 0.1
     patience: int = 0
 

@@ -72,7 +72,10 @@ class Descent:
         order = np.random.default_rng((seed, number)).permutation(self.tuner.learned)
         self.executor.rounding.begin(training=True, seed=seed * 1_000_003 + number)
         steps, mean = -(-len(order) // self.options.batch), 0.0
-        for count, step in enumerate(self.tuner.samples.batches(order, self.options.batch), 1):
+        variation = self.tuner.variation
+        vary = None if variation is None else variation.epoch(number)
+        batches = self.tuner.samples.batches(order, self.options.batch, vary)
+        for count, step in enumerate(batches, 1):
             mean += (self._step(step, number * steps + count) - mean) / count
             if not math.isfinite(mean):
                 self.notes.append(

@@ -42,6 +42,10 @@ class Options:
     """Weight of the sum of absolute batch-norm scales; those that change their sign become 0."""
     rounding: Literal["nearest", "stochastic"] = "nearest"
     """How what the graph rounds, and weights in half precision, is rounded while tuning."""
+    shift: int = 0
+    """Pixels by which images are moved at random, up and down, left and right, while learning."""
+    mirror: bool = False
+    """Whether left and right of images are swapped at random while learning."""
     freeze: tuple[str, ...] = ()
     """Initializers that stay as they are: names, or patterns such as ``head.*``."""
     held_out: float = 0.1
@@ -63,6 +67,7 @@ class Options:
             "labels": 0 <= self.labels <= 1,
             "sparsity": 0 <= self.sparsity < 1,
             "l1_gamma": self.l1_gamma >= 0,
+            "shift": self.shift >= 0,
             "rounding": self.rounding in ("nearest", "stochastic"),
             "held_out": 0 < self.held_out < 1,
             "patience": self.patience >= 0,

@@ -14,6 +14,7 @@ from onnxslim.errors import CannotRun, CannotTune, DataError
 from onnxslim.ir import Array, Model, Variable
 from onnxslim.runtime import Session, lent
 from onnxslim.tune.executor import torch_value
+from onnxslim.tune.variation import Vary
 
 _CACHED = 1 << 30
 """What the original computes is kept up to so many bytes, and computed anew beyond."""
@@ -94,28 +95,42 @@ class Samples:
             for name, value in single.items()
         )
 
-    def batches(self, places: Array, size: int) -> Iterator[list[Batch]]:
-        """Yield steps of *size* samples each, which take one batch or many."""
+    def batches(self, places: Array, size: int, vary: Vary | None = None) -> Iterator[list[Batch]]:
+        """Yield steps of *size* samples each, which take one batch or many.
+
+        Where samples *vary*, the original is asked anew.
+        """
         for start in range(0, len(places), size):
             step = [int(place) for place in places[start : start + size]]
             groups = [step] if self.stacked else [[place] for place in step]
-            yield [self._batch(group, len(group) / len(step)) for group in groups]
+            yield [self._batch(group, len(group) / len(step), vary) for group in groups]
 
-    def _batch(self, places: list[int], weight: float) -> Batch:
-        feed = _joined([self.feeds[at] for at in places])
+    def _batch(self, places: list[int], weight: float, vary: Vary | None) -> Batch:
+        given = (self.feeds[at] for at in places)
+        feed = _joined(
+            [f if vary is None else vary(at, f) for at, f in zip(places, given, strict=True)]
+        )
         labels = None
         if self.labels is not None:
             labels = torch.from_numpy(np.concatenate([self.labels[at] for at in places]))
-        wanted = {name: torch_value(value) for name, value in self._wanted(places, feed).items()}
+        answers = self._wanted(places, feed) if vary is None else self._asked(feed)
+        wanted = {name: torch_value(value) for name, value in answers.items()}
         return Batch(places, feed, wanted, labels, weight)
 
+    def _asked(self, feed: Feed) -> dict[str, Array]:
+        """Return what the original computes."""
+        if self._teacher is None:
+            return {}
+        found = self._teacher.run(feed)
+        return {name: np.asarray(found[name]) for name in self._names}
+
     def _wanted(self, places: list[int], feed: Feed) -> dict[str, Array]:
+        """Return the same, which is kept for the next time."""
         if self._teacher is None:
             return {}
         if all(at in self._cache for at in places):
             return _joined([self._cache[at] for at in places])
-        found = self._teacher.run(feed)
-        wanted = {name: np.asarray(found[name]) for name in self._names}
+        wanted = self._asked(feed)
         self._room -= sum(value.nbytes for value in wanted.values())
         if self._room > 0:
             self._keep(places, wanted)

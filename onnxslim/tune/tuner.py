@@ -27,6 +27,7 @@ from onnxslim.tune.options import Options
 from onnxslim.tune.parameters import gammas, tunable
 from onnxslim.tune.result import Epoch, Result, Score
 from onnxslim.tune.samples import Samples, session_of
+from onnxslim.tune.variation import Variation
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, torch.Tensor]]
 _POWER_FROM = 256
@@ -67,6 +68,7 @@ class Tuner:
         self.start = copied(self.executor.parameters)
         self.samples = Samples(feeds, self.options.labels > 0)
         self.learned, self.held_out = self.samples.split(self.options.held_out, self.options.seed)
+        self.variation = self._variation()
         self._attach_teacher()
         self.comparison = self._comparison()
         self.fading = gammas(self.weights) if self.options.l1_gamma else []
@@ -110,6 +112,12 @@ class Tuner:
         )
         if [sorted(side) for side in ours] != [sorted(side) for side in theirs]:
             raise InputError("the model and the original differ in their inputs or outputs")
+
+    def _variation(self) -> Variation | None:
+        chosen, feeds = self.options, self.samples.feeds
+        if not (chosen.shift or chosen.mirror):
+            return None
+        return Variation(feeds[0], len(feeds), chosen.shift, chosen.mirror, chosen.seed)
 
     def _attach_teacher(self) -> None:
         student = session_of(self.model)

@@ -278,6 +278,26 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path: Path) -> N
     assert all((resumed.importance[n] == v).all() for n, v in whole.importance.items())
 
 
+PATCHES = """main (float[N, 1, 6, 6] x) => (float[N, 2] y) <float[2, 1, 3, 3] w, float[2, 2] v>
+{ c = Conv (x, w) r = Relu (c) s = GlobalAveragePool (r) f = Flatten (s) y = MatMul (f, v) }"""
+
+
+def test_a_resumed_run_sees_the_same_moved_images(tmp_path: Path) -> None:
+    dice = np.random.default_rng(1)
+    feeds = [{"x": x[None]} for x in dice.normal(size=(32, 1, 6, 6)).astype(np.float32)]
+    w, v = (dice.normal(size=shape).astype(np.float32) for shape in ((2, 1, 3, 3), (2, 2)))
+    original, before = holding(model(PATCHES), w=w, v=v), holding(model(PATCHES), w=w + 0.3, v=v)
+    options = replace(QUICK, epochs=4, shift=1, mirror=True)
+
+    def tuner() -> Tuner:
+        return Tuner(before, original, feeds, options)
+
+    with pytest.raises(Stopped):
+        tuner().run(tmp_path / "state", progress=stop_after(2))
+    resumed, whole = tuner().run(tmp_path / "state", resume=True), tuner().run()
+    assert resumed.model.to_bytes() == whole.model.to_bytes() != before.to_bytes()
+
+
 def test_a_checkpoint_of_other_options_is_refused(tmp_path: Path) -> None:
     Tuner(pruned(), model(LAYER), FEEDS, QUICK).run(tmp_path / "state")
     other = Tuner(pruned(), model(LAYER), FEEDS, replace(QUICK, lr=0.1))
