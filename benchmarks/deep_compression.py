@@ -182,15 +182,15 @@ def deep(sparsity: float, values: int, epochs: int, **others: object) -> tuple[s
 
 def lenet300(bench: Bench) -> None:
     """Deep compression of LeNet-300-100."""
-    settings = [(0.955, 16, 20), (0.965, 16, 40), (0.965, 8, 40), (0.972, 8, 60), (0.98, 8, 60)]
-    specs = dict(deep(*setting) for setting in settings)
+    settings = [(0.955, 16, 20), (0.965, 8, 40), (0.97, 8, 60), (0.975, 8, 60)]
+    specs = dict(deep(*setting, shift=1) for setting in settings)
     compressed(bench, "seeds/lenet300.onnx", mnist(bench.data), specs)
 
 
 def lenet5(bench: Bench) -> None:
     """Deep compression of LeNet-5."""
-    settings = [(0.96, 16, 12), (0.975, 8, 20), (0.98, 8, 30), (0.985, 8, 30)]
-    specs = dict(deep(*setting) for setting in settings)
+    settings = [(0.96, 16, 8), (0.975, 8, 12), (0.98, 8, 16)]
+    specs = dict(deep(*setting, shift=1) for setting in settings)
     compressed(bench, "seeds/lenet5.onnx", mnist(bench.data), specs)
 
 

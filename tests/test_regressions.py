@@ -347,3 +347,25 @@ def test_an_empty_part_of_a_concat_that_loses_channels_stays() -> None:
     )
     _, report = Pipeline(parse("lossless"), check="each")(before)
     assert not report.warnings
+
+
+SLICED = """
+    g (float[M, N, K] x) => (int64[1] y) <int64[1] zero = {{0}}, int64[1] two = {{2}}> {{
+        s = {cut} f = local.f(s) h = Shape(f) y = Gather(h, two)
+    }}
+    <domain: "local", opset_import: ["" : 10]> f (x) => (y) {{ y = {inside} }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("cut", "inside"),
+    [("Slice(x, zero, two, two)", "Elu(x)"), ("Elu(x)", "Slice(x, zero, two, two)")],
+)
+def test_a_dimension_that_a_slice_cuts_is_another_one(cut: str, inside: str) -> None:
+    text = SLICED.format(cut=cut, inside=inside)
+    if "two" in inside:
+        made = "zero = Constant<value = int64[1] {0}>() two = Constant<value = int64[1] {2}>()"
+        text = text.replace("{ y = Slice", "{ " + made + " y = Slice")
+    before = model(text, opset=10)
+    _, report = Pipeline(parse("fold-known-values,rebuild-shape-values"), check="off")(before)
+    assert report.after == report.before

@@ -10,6 +10,7 @@ feeds break the model's own contract and are not provided for.) Not believed are
 * negative dimensions, which exporters write for unknown ones;
 * initializers that the caller may override;
 * what it makes of axes that count from the end before the operator's version foresees them;
+* names of dimensions that a Slice of opset 10 has cut: ONNX leaves them what they were;
 * names of dimensions that ONNX invents for the elements of sequences: one name for all of them.
 """
 
@@ -17,12 +18,22 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    numpy_helper,
+)
 
 from onnxslim.ir import Graph, Model, Node, Tensor, Variable
 
@@ -33,6 +44,8 @@ REPEATED = frozenset({"Loop", "Scan"})
 """Operators whose subgraph runs any number of times, none included."""
 _COUNTS_FROM_END = {"Slice": 10, "Squeeze": 11, "Unsqueeze": 11}
 """The opset from which ONNX reads negative axes of these operators as onnxruntime always has."""
+_SLICE_KEEPS_NAMES = 10
+"""The opset in which ONNX gives a dimension that a Slice cuts the name that it had."""
 MISREAD = "onnxslim.misread"
 """The domain of nodes that ONNX's inference passes over."""
 _FIRST_IR_WITH_FREE_INITIALIZERS = 4
@@ -78,9 +91,10 @@ def run(skeleton: ModelProto) -> ModelProto:
     """Return *skeleton* with inferred types, or as it is where ONNX cannot infer any."""
     _import_domains(skeleton)
     try:
-        return onnx.shape_inference.infer_shapes(skeleton, strict_mode=False)
+        found = onnx.shape_inference.infer_shapes(skeleton, strict_mode=False)
     except Exception:  # an opset from the future, say: then inputs are all that is known
         return skeleton
+    return run(skeleton) if _hide_slices(skeleton, found) else found
 
 
 def _import_domains(model: ModelProto) -> None:
@@ -202,7 +216,7 @@ def say_clearly(model: ModelProto) -> None:
             node.attribute.add(name="onesided", type=AttributeProto.INT, i=1)
 
 
-def _version(model: ModelProto) -> int:
+def _version(model: ModelProto | FunctionProto) -> int:
     """Return the version of ONNX's own operators in *model*."""
     return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
@@ -217,7 +231,55 @@ def hide_misread(model: ModelProto) -> None:
         old = node.domain in ("", "ai.onnx") and version < _COUNTS_FROM_END.get(node.op_type, 0)
         if old and any(i < 0 for a in node.attribute if a.name == "axes" for i in a.ints):
             node.domain = MISREAD
+    for function in model.functions:
+        slices = [node for node in function.node if _is_own(node, "Slice")]
+        if slices and _version(function) == _SLICE_KEEPS_NAMES:
+            function.opset_import.add(domain=MISREAD, version=1)
+            for node in slices:
+                node.domain = MISREAD
     _import_domains(model)
+
+
+def _hide_slices(model: ModelProto, answer: ModelProto) -> bool:
+    """Hide from ONNX the Slice nodes that, it *answers*, leave the name of what they cut as it was.
+
+    Version 10 alone says so; where nothing is sure, it is hidden too. Returns whether any was.
+    """
+    if _version(model) != _SLICE_KEEPS_NAMES:
+        return False
+    values, found = _constants(model), False
+    for graph, told in zip(_graphs(model), _graphs(answer), strict=True):
+        shapes = {
+            info.name: info.type.tensor_type.shape.dim
+            for info in (*told.value_info, *told.output)
+            if info.type.tensor_type.HasField("shape")
+        }
+        for node in graph.node:
+            if _is_own(node, "Slice") and _cuts_names(node, values, shapes.get(node.output[0], ())):
+                node.domain, found = MISREAD, True
+    return found
+
+
+def _is_own(node: NodeProto, operator: str) -> bool:
+    return node.op_type == operator and node.domain in ("", "ai.onnx")
+
+
+def _cuts_names(node: NodeProto, values: Mapping[str, TensorProto], dims: Sequence[Any]) -> bool:
+    """Say whether a Slice may cut one of *dims*, those of its output, that is no number."""
+    unknown = {axis for axis, dim in enumerate(dims) if not dim.HasField("dim_value")}
+    axes = values.get(node.input[3]) if len(node.input) > 3 else None
+    if axes is None:
+        return bool(unknown)
+    return not unknown.isdisjoint(int(axis) % len(dims) for axis in numpy_helper.to_array(axes))
+
+
+def _constants(model: ModelProto) -> dict[str, TensorProto]:
+    """Return the initializers and Constant nodes of all graphs by name."""
+    found = {tensor.name: tensor for graph in _graphs(model) for tensor in graph.initializer}
+    for node in (node for graph in _graphs(model) for node in graph.node):
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            found[node.output[0]] = node.attribute[0].t
+    return found
 
 
 def _forget_unsure_dimensions(declared: TypeProto) -> None:
