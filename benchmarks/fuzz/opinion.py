@@ -158,6 +158,8 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
 
     Where ONNX's shape inference says otherwise, its reference implementation decides.
     """
+    if not _meets_the_text(node, values):
+        return False
     read = dict.fromkeys((*node.input, *outer_names(node)))
     constants = [n for n in proto.graph.node if n.op_type == "Constant" and n.output[0] in read]
     known = {tensor.name for tensor in proto.graph.initializer} | {n.output[0] for n in constants}
@@ -179,6 +181,17 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
         onnx.shape_inference.infer_shapes(one, strict_mode=True)
     except onnx.shape_inference.InferenceError:
         return _is_foreseen(one, values)
+    return True
+
+
+def _meets_the_text(node: NodeProto, values: dict[str, tuple[str, Any]]) -> bool:
+    """Say whether a node obeys what ONNX says of its operator in words alone."""
+    shapes = [np.shape(values[name][1]) if name in values else () for name in node.input]
+    if node.op_type == "PRelu":  # whose slope must fit what it multiplies
+        return np.broadcast_shapes(*shapes) == shapes[0]
+    if node.op_type == "CenterCropPad":  # which wants a number for every axis
+        axes = next((len(a.ints) for a in node.attribute if a.name == "axes"), len(shapes[0]))
+        return shapes[1] == (axes,)
     return True
 
 

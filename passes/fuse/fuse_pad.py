@@ -84,6 +84,7 @@ def _pads(m: Match, facts: Facts) -> list[int]:
     """Return the padding of the layer and the Pad together, as an attribute of the layer."""
     node, pad = m.root, m.nodes[1]
     rank = _rank(m, facts)
+    m.require(0 not in (facts.shape(m.tensor("x")) or ()), "onnxruntime pads no empty image there")
     pads = pad.attr("pads") if "pads" not in m.tensors else m.constant("pads").tolist()
     m.require(pads is not None, "it is not known how much is padded")
     axes = m.constant("axes").tolist() if "axes" in m.tensors else range(rank)

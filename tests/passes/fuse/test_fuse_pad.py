@@ -164,3 +164,8 @@ def test_the_largest_where_one_is_not_surely_above_0() -> None:
 def test_windows_with_holes() -> None:
     body = LARGEST.format(", dilations = [2, 1]", "p")
     assert_declines(layer(f"{PAD} {body}", value=-np.inf), FUSE, "the windows have holes")
+
+
+def test_an_image_that_is_empty() -> None:
+    before = layer(f"{PAD} y = AveragePool<kernel_shape = [3, 2]>(p)", x="float[1, 2, 3, 0]")
+    assert_declines(before, FUSE, "no empty image")
