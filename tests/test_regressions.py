@@ -369,3 +369,15 @@ def test_a_dimension_that_a_slice_cuts_is_another_one(cut: str, inside: str) -> 
     before = model(text, opset=10)
     _, report = Pipeline(parse("fold-known-values,rebuild-shape-values"), check="off")(before)
     assert report.after == report.before
+
+
+def test_a_slice_of_opset_10_whose_rank_is_unknown() -> None:
+    before = model(
+        """g (float[N, K] x, int64[?] shape) => (float[?, ?] y)
+        <int64[1] zero = {0}, int64[1] two = {2}> {
+            r = Reshape(x, shape) y = Slice(r, zero, two, zero)
+        }""",
+        opset=10,
+    )
+    _, report = Pipeline(parse("lossless"), check="off")(before)
+    assert not report.warnings

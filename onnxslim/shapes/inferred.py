@@ -268,7 +268,7 @@ def _cuts_names(node: NodeProto, values: Mapping[str, TensorProto], dims: Sequen
     """Say whether a Slice may cut one of *dims*, those of its output, that is no number."""
     unknown = {axis for axis, dim in enumerate(dims) if not dim.HasField("dim_value")}
     axes = values.get(node.input[3]) if len(node.input) > 3 else None
-    if axes is None:
+    if axes is None or not unknown:
         return bool(unknown)
     return not unknown.isdisjoint(int(axis) % len(dims) for axis in numpy_helper.to_array(axes))
 
