@@ -14,22 +14,21 @@ import argparse
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 import onnxslim
+from benchmarks.datasets import Array, digits, photographs
 from onnxslim import Model
 from onnxslim.api import save
 from onnxslim.runtime import Session, lent
 from onnxslim.tune import Options, Tuner
 
-Array = npt.NDArray[Any]
 HELD_OUT = 10_000
 """Training images of MNIST that only choose."""
 
@@ -69,51 +68,25 @@ class Task:
 
 def mnist(data: Path) -> Task:
     """Digits."""
-    found = np.load(data / "mnist.npz")
-    images, labels = found["x_train"], found["y_train"].astype(np.int64)
-
-    def prepared(raw: Array) -> Array:
-        return ((raw[:, None] / 255 - 0.1307) / 0.3081).astype(np.float32)
-
+    found = digits(data)
+    assert found.labels is not None
+    assert found.answers is not None
     return Task(
-        "image", prepared(images[:-HELD_OUT]), labels[:-HELD_OUT],
-        (prepared(images[-HELD_OUT:]), labels[-HELD_OUT:]),
-        (prepared(found["x_test"]), found["y_test"]),
+        found.name, found.samples[:-HELD_OUT], found.labels[:-HELD_OUT],
+        (found.samples[-HELD_OUT:], found.labels[-HELD_OUT:]), (found.tests, found.answers),
     )  # fmt: skip
 
 
-def cifar(data: Path, variants: int) -> Task:
-    """Small photographs; each also *variants* times mirrored or moved by up to four pixels."""
-    found = np.load(data / "cifar10.npz")
-    mean, deviation = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
-    images, labels = found["x_calib"], found["y_calib"].astype(np.int64)
-
-    def prepared(raw: Array) -> Array:
-        scaled = ((raw / 255 - mean) / deviation).astype(np.float32)
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-
-    count = len(images) // 10
-    learned = prepared(images[:-count])
+def cifar(data: Path) -> Task:
+    """Small photographs, a tenth of which are held out."""
+    found = photographs(data)
+    assert found.labels is not None
+    assert found.answers is not None
+    count = len(found.samples) // 10
     return Task(
-        "input", np.concatenate([learned, *moved(learned, variants)]),
-        np.tile(labels[:-count], variants + 1), (prepared(images[-count:]), labels[-count:]),
-        (prepared(found["x_test"]), found["y_test"]),
+        found.name, found.samples[:-count], found.labels[:-count],
+        (found.samples[-count:], found.labels[-count:]), (found.tests, found.answers),
     )  # fmt: skip
-
-
-def moved(images: Array, variants: int) -> Iterator[Array]:
-    """Yield the images mirrored by chance and moved, with zeros where nothing is known."""
-    dice, size = np.random.default_rng(0), images.shape[-1]
-    wide = np.pad(images, ((0, 0), (0, 0), (4, 4), (4, 4)))
-    for _ in range(variants):
-        found = np.empty_like(images)
-        for to, image, (row, column), mirrored in zip(
-            found, wide, dice.integers(0, 9, (len(images), 2)), dice.random(len(images)) < 0.5,
-            strict=True,
-        ):  # fmt: skip
-            part = image[:, row : row + size, column : column + size]
-            to[:] = part[:, :, ::-1] if mirrored else part
-        yield found
 
 
 @dataclass
@@ -196,7 +169,10 @@ def lenet5(bench: Bench) -> None:
 
 # Structured layers --------------------------------------------------------------------------------
 
-_TUNED = "tune{epochs=10,lr=0.03,batch=32,loss=kl,temperature=2}"
+_TUNED = (
+    "tune{epochs=5,lr=0.05,batch=32,loss=mse,shift=1},"
+    "tune{epochs=5,lr=0.03,batch=32,loss=kl,temperature=4,shift=1}"
+)
 
 
 def tuned_structures(bench: Bench, specs: Mapping[str, str]) -> None:
@@ -249,12 +225,15 @@ def prodsum(bench: Bench) -> None:
 # Channels that fade -------------------------------------------------------------------------------
 
 
+_FADING = "epochs=10,lr=0.01,loss=kl,temperature=4,shift=2,mirror=true"
+
+
 def gamma(bench: Bench) -> None:
     """L1 on batch-norm scales, then exact removal of the channels that this made dead."""
-    task, name = cifar(bench.data, 4), "classify/cifar10_resnet20_bn.onnx"
+    task, name = cifar(bench.data), "classify/cifar10_resnet20_bn.onnx"
     heading("L1 on gamma", "parameters", "held out, %", "test, %", "bytes", "s")
     for strength in (0.0, 1e-4, 3e-4, 1e-3):
-        tuned = f"tune{{epochs=6,lr=0.01,loss=kl,l1-gamma={strength}}},lossless-bytes"
+        tuned = f"tune{{{_FADING},l1-gamma={strength}}},lossless-bytes"
         model, seconds = bench.slimmed(name, task, tuned if strength else "lossless-bytes")
         plain, _ = bench.sizes(model, f"resnet20-gamma-{strength}")
         parameters = sum(tensor.size for tensor in model.constants())
@@ -308,21 +287,30 @@ def importance(model: Model, task: Task) -> dict[str, Array]:
 # ResNets ------------------------------------------------------------------------------------------
 
 
+_RESNETS: Mapping[str, Any] = {
+    "lr": 0.01,
+    "finish": 6,
+    "finish_lr": 0.003,
+    "shift": 2,
+    "mirror": "true",
+}
+
+
 def resnets(bench: Bench, name: str, settings: Sequence[tuple[float, int, int]]) -> None:
     """Deep compression of a ResNet on few photographs."""
-    specs = dict(deep(*setting, lr=0.01, finish_lr=0.003) for setting in settings)
-    compressed(bench, name, cifar(bench.data, 4), specs)
+    specs = dict(deep(*setting, **_RESNETS) for setting in settings)
+    compressed(bench, name, cifar(bench.data), specs)
 
 
 def resnet20(bench: Bench) -> None:
     """ResNet-20 to an eighth and less."""
-    settings = [(0.6, 16, 6), (0.75, 16, 8), (0.85, 16, 8)]
+    settings = [(0.6, 16, 16), (0.75, 16, 24), (0.85, 16, 24)]
     resnets(bench, "classify/cifar10_resnet20_bn.onnx", settings)
 
 
 def resnet56(bench: Bench) -> None:
     """ResNet-56 to an eighth and less."""
-    settings = [(0.6, 16, 4), (0.75, 16, 4), (0.85, 16, 4)]
+    settings = [(0.6, 16, 10), (0.75, 16, 10), (0.85, 16, 10)]
     resnets(bench, "classify/cifar10_resnet56_bn.onnx", settings)
 
 

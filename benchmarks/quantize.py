@@ -1,6 +1,6 @@
 """quantize-static beside onnxruntime's own quantizers: accuracy, bytes, latency.
 
-    python benchmarks/quantize.py MODELS DATA [--only NAME,NAME] [--tests 4000] [--rounds 200]
+    python -m benchmarks.quantize MODELS DATA [--only NAME,NAME] [--tests 4000] [--rounds 200]
 
 MODELS holds ``classify/cifar10_resnet20_bn.onnx`` and so on, DATA ``cifar10.npz``, ``plates.npz``
 and ``mnist.npz``. All quantize what the lossless recipe made of a model, with the same samples,
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import logging
 import random
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -36,10 +34,9 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from benchmarks.datasets import Array, dataset
 from onnxslim import Calibration, Model, Pipeline, parse
 
-Array = npt.NDArray[Any]
-Answer = Callable[[Array], Array]
 U8S8 = {
     "activation_type": QuantType.QUInt8,
     "weight_type": QuantType.QInt8,
@@ -69,96 +66,28 @@ class Task:
     path: Path
     calibration: Array
     tests: Array
-    labels: Array
-    answer: Answer
+    labels: Array | None
+    answer: Callable[[Array], Array]
+
+    @classmethod
+    def of(cls, path: Path, data: Path, tests: int) -> Task:
+        """Take the first 128 samples to calibrate on, and as many as *tests* to judge by."""
+        found = dataset(path, data)
+        right = None if found.answers is None else found.answers[:tests]
+        return cls(path, found.samples[:128], found.tests[:tests], right, found.answer)
 
 
-def classes(logits: Array) -> Array:
-    """Return the class of each sample."""
-    return np.asarray(logits.argmax(1))
-
-
-def plates(logits: Array) -> Array:
-    """Return the texts: repeated and blank symbols dropped, letters as in the data."""
-    letters = (
-        *"京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新",
-        *"0123456789ABCDEFGHJKLMNPQRSTUVWXYZIO",
-        "",
-    )
-    steps = logits.argmax(1)
-    new = np.diff(steps, axis=1, prepend=-1) != 0
-    rows = zip(steps, new, strict=True)
-    return np.array(["".join(letters[s] for s in row[kept]) for row, kept in rows])
-
-
-def cifar(models: Path, data: Path, name: str, tests: int) -> Task:
-    """Classify small photographs."""
-    found = np.load(data / "cifar10.npz")
-    mean, deviation = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
-
-    def prepared(images: Array) -> Array:
-        scaled = ((images / 255 - mean) / deviation).astype(np.float32)
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-
-    path = models / "classify" / f"{name}.onnx"
-    known, new = prepared(found["x_calib"][:128]), prepared(found["x_test"][:tests])
-    return Task(path, known, new, found["y_test"][:tests], classes)
-
-
-def mnist(models: Path, data: Path, name: str, tests: int) -> Task:
-    """Classify digits."""
-    found = np.load(data / "mnist.npz")
-
-    def prepared(images: Array) -> Array:
-        return ((images[:, None] / 255 - 0.1307) / 0.3081).astype(np.float32)
-
-    path = models / "seeds" / f"{name}.onnx"
-    known, new = prepared(found["x_train"][:128]), prepared(found["x_test"][:tests])
-    return Task(path, known, new, found["y_test"][:tests], classes)
-
-
-def lprnet(models: Path, data: Path, name: str, tests: int) -> Task:
-    """Read licence plates."""
-    found = np.load(data / "plates.npz")
-    images = ((found["x"][..., ::-1] - 127.5) * 0.0078125).astype(np.float32)
-    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    path = models / "ocr" / f"{name}.onnx"
-    labels = found["text"][128 : 128 + tests]
-    return Task(path, images[:128], images[128 : 128 + tests], labels, plates)
-
-
-def files(models: Path, _: Path, name: str, tests: int) -> Task:
-    """Classify files by their first and their last 1024 bytes."""
-    path = models / "classify" / f"{name}.onnx"
-    folder = Path(sysconfig.get_path("stdlib"))
-    kinds: dict[str, list[Path]] = {}
-    for file in sorted(f for f in folder.rglob("*") if f.is_file() and f.stat().st_size > 64):
-        kinds.setdefault(file.suffix, []).append(file)
-    several = [file for found in kinds.values() for file in found[:: max(1, len(found) // 60)][:60]]
-    order = np.random.default_rng(0).permutation(len(several))
-    rows = np.array([ends(several[i].read_bytes()) for i in order[: 128 + tests]])
-    return Task(path, rows[:128], rows[128:], np.zeros(0), classes)
-
-
-def ends(content: bytes) -> Array:
-    """Return what magika reads of a file; 256 where that is too short."""
-    row, content = np.full(2048, 256, np.int32), content.strip()
-    start, end = content[:1024], content[-1024:]
-    row[: len(start)] = np.frombuffer(start, np.uint8)
-    row[2048 - len(end) :] = np.frombuffer(end, np.uint8)
-    return row
-
-
-TASKS: dict[str, Callable[[Path, Path, str, int], Task]] = {
-    "cifar10_resnet20_bn": cifar,
-    "cifar10_resnet56_bn": cifar,
-    "lprnet_bn": lprnet,
-    "magika_standard_v3_3": files,
-    "lenet300": mnist,
-    "lenet5": mnist,
-    "mlp625": mnist,
-    "resnet_gamma_mnist": mnist,
+TASKS = {
+    "cifar10_resnet20_bn": "classify",
+    "cifar10_resnet56_bn": "classify",
+    "lprnet_bn": "ocr",
+    "magika_standard_v3_3": "classify",
+    "lenet300": "seeds",
+    "lenet5": "seeds",
+    "mlp625": "seeds",
+    "resnet_gamma_mnist": "seeds",
 }
+"""Models by name, with their folders."""
 
 
 class Samples(CalibrationDataReader):  # type: ignore[misc]
@@ -258,13 +187,13 @@ def main() -> None:
     print("| model | by | accuracy | agreement | bytes | of the file | speed |")
     print("|---|---|---|---|---|---|---|")
     for name in given.only.split(","):
-        task = TASKS[name](given.models, given.data, name, given.tests)
+        task = Task.of(given.models / TASKS[name] / f"{name}.onnx", given.data, given.tests)
         size, file = batch_size(Model.load(task.path)), task.path.stat().st_size
         made = variants(task, given.specs.split(";"), given.calibrators)
         labels, contents = zip(*made, strict=True)
         times = speeds(contents, task.tests[: size or 1], given.rounds)
         expected = answers(contents[0], task, size)
-        truth = task.labels[: len(expected)] if len(task.labels) else expected
+        truth = expected if task.labels is None else task.labels[: len(expected)]
         for label, content, taken in zip(labels, contents, times, strict=True):
             found = answers(content, task, size)
             right, same = (found == truth).mean() * 100, (found == expected).mean() * 100

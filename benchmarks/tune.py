@@ -1,6 +1,6 @@
 """What tuning gives back to models that were pruned, shared, factorized, or are to be thinned.
 
-    python benchmarks/tune.py MODELS DATA [--only lenet300,mlp625,resnet20,executor]
+    python -m benchmarks.tune MODELS DATA [--only lenet300,mlp625,resnet20,executor]
 
 MODELS holds ``seeds/lenet300.onnx`` and so on, DATA ``mnist.npz`` and ``cifar10.npz``. Nothing is
 tuned on test sets, and no labels are used. Sharing and factorizing are done by hand here: plain
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.cluster import KMeans
 
+from benchmarks.datasets import Array, digits, photographs
 from onnxslim import Model, Pipeline, parse
 from onnxslim.api import calibration
 from onnxslim.errors import OnnxslimError
@@ -30,7 +30,6 @@ from onnxslim.runtime import Session, lent
 from onnxslim.tune import Executor, Options, Tuner
 from onnxslim.tune.executor import array_of
 
-Array = npt.NDArray[Any]
 MNIST_SAMPLES, CIFAR_SAMPLES, CIFAR_TESTS = 20_000, 800, 1_000
 
 
@@ -63,27 +62,17 @@ class Task:
 
 def mnist(data: Path) -> Task:
     """Digits."""
-    found = np.load(data / "mnist.npz")
-
-    def prepared(images: Array) -> Array:
-        return ((images[:, None] / 255 - 0.1307) / 0.3081).astype(np.float32)
-
-    samples = prepared(found["x_train"][:MNIST_SAMPLES])
-    return Task("image", samples, prepared(found["x_test"]), found["y_test"])
+    found = digits(data)
+    assert found.answers is not None
+    return Task(found.name, found.samples[:MNIST_SAMPLES], found.tests, found.answers)
 
 
 def cifar(data: Path) -> Task:
     """Small photographs."""
-    found = np.load(data / "cifar10.npz")
-    mean, deviation = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
-
-    def prepared(images: Array) -> Array:
-        scaled = ((images / 255 - mean) / deviation).astype(np.float32)
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-
-    samples = prepared(found["x_calib"][:CIFAR_SAMPLES])
-    tests = prepared(found["x_test"][:CIFAR_TESTS])
-    return Task("input", samples, tests, found["y_test"][:CIFAR_TESTS])
+    found = photographs(data)
+    assert found.answers is not None
+    tests, answers = found.tests[:CIFAR_TESTS], found.answers[:CIFAR_TESTS]
+    return Task(found.name, found.samples[:CIFAR_SAMPLES], tests, answers)
 
 
 def matrices(model: Model) -> Iterator[Constant]:
