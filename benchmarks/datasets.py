@@ -27,7 +27,7 @@ class Dataset:
     """Of the input."""
     samples: Array
     labels: Array | None
-    """Right answers to the samples, where they are classes."""
+    """Right answers to the samples; None where nobody knows."""
     tests: Array
     answers: Array | None
     """Right answers to the tests; None where the original's are taken to be right."""
@@ -68,8 +68,11 @@ def plates(data: Path, fitted: int = 128) -> Dataset:
     found = np.load(data / "plates.npz")
     images = ((found["x"][..., ::-1] - 127.5) * 0.0078125).astype(np.float32)
     images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    texts = found["text"][fitted:]
-    return Dataset("input", images[:fitted], None, images[fitted:], texts, read_plates)
+    texts = found["text"]
+    known, new = slice(None, fitted), slice(fitted, None)
+    return Dataset(
+        "input", images[known], texts[known], images[new], texts[new], read_plates
+    )  # fmt: skip
 
 
 def read_plates(logits: Array) -> Array:
@@ -106,11 +109,10 @@ def _ends(content: bytes) -> Array:
     return row
 
 
-def dataset(model: Path, data: Path) -> Dataset:
-    """Return the samples for one of the models, by its file."""
-    of: dict[str, Callable[[Path], Dataset]] = {"seeds": digits, "classify": photographs}
-    named: dict[str, Callable[[Path], Dataset]] = {
-        "lprnet_bn": plates,
-        "magika_standard_v3_3": files,
-    }
-    return named.get(model.stem, of.get(model.parent.name, digits))(data)
+def dataset(model: Path, data: Path, fitted: int = 128) -> Dataset:
+    """Return the samples for one of the models, by its file; *fitted* where they are few."""
+    if model.stem == "lprnet_bn":
+        return plates(data, fitted)
+    if model.stem == "magika_standard_v3_3":
+        return files(data, fitted)
+    return photographs(data) if model.parent.name == "classify" else digits(data)
