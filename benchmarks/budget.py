@@ -5,10 +5,11 @@
 MODELS holds ``seeds/lenet300.onnx`` and so on, DATA ``mnist.npz``, ``cifar10.npz``, ``plates.npz``.
 For each model all levels of all methods are tried once, on the first half of the test images of
 MNIST and CIFAR-10 (images that a model was trained on say little of what it loses), on plates and
-files apart from the tests for the others; half of those judge. For every drop that is allowed, the table says what the search chooses, what the best single
-method comes to, and how much worse either is on the tests, which the search has not seen: the mean,
-and the bounds between which 95 % of resampled tests lie (Efron 1979). onnxruntime's own
-quantize_static (int8 by channel, the same samples) is judged like a candidate.
+files apart from the tests for the others; half of those judge. For every drop that is allowed, the
+table says what the search chooses, what the best single method comes to, and how much worse the
+choice is on the tests, which the search has not seen: the mean, and the bounds between which 95 %
+of resampled tests lie (Efron 1979). onnxruntime's own quantize_static (int8 by channel) is judged
+by the same tests.
 """
 
 from __future__ import annotations

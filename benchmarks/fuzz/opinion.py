@@ -94,8 +94,8 @@ def _is_close(expected: Any, found: Any, close: float, least: float) -> bool:
     if isinstance(expected, list):
         pairs = list(zip(expected, found, strict=False))
         return len(expected) == len(found) and all(_is_close(*pair, close, least) for pair in pairs)
-    if np.shape(expected) != np.shape(found):
-        return False
+    if np.shape(expected) != np.shape(found):  # of what is empty, shapes may differ by design
+        return np.size(expected) == np.size(found) == 0 and np.ndim(expected) == np.ndim(found)
     if np.asarray(expected).dtype.kind not in "fiu":
         return bool(np.array_equal(expected, found))
     old, new = np.asarray(expected, np.float64), np.asarray(found, np.float64)
