@@ -46,13 +46,13 @@ class Tune(Pass):
         return super().lacking(data, importance)
 
     def apply(self, model: Model, context: Context) -> int:
-        """Tune, and take over the values of the best epoch."""
+        """Tune the model as it would be written, and take over the values of the best epoch."""
         from onnxslim.tune import Epoch, Options, Tuner  # which import PyTorch
 
         if context.original is None:
             raise MissingData("tune needs the original model to learn from")
         tuner = Tuner(
-            model, context.original, context.calibration(),
+            model.proto(), context.original, context.calibration(),
             Options(seed=context.seed, **asdict(self)),
         )  # fmt: skip
 
@@ -71,11 +71,11 @@ class Tune(Pass):
 
 
 def _take_over(model: Model, tuned: Model) -> int:
-    """Give the initializers of *model* the values that they have in *tuned*."""
+    """Give the constants of *model*, also those that passes made, the values of *tuned*."""
     found = {t.name: t.values for t in tuned.graph.initializers if isinstance(t, Constant)}
     changes = 0
-    for tensor in model.graph.initializers:
-        if isinstance(tensor, Constant) and tensor.name in found:
+    for tensor in model.constants():
+        if tensor.name in found:
             values = found[tensor.name]
             if values.tobytes() != tensor.values.tobytes():
                 tensor.values = values

@@ -91,6 +91,13 @@ def test_what_comes_after_it_is_not_judged_by_it() -> None:
     assert "more than 0.1" in report.steps[1].skipped
 
 
+def test_what_a_pass_has_made_is_tuned_too() -> None:
+    pytest.importorskip("torch")
+    _, before = run("factorize-low-rank{rank=1}")
+    _, after = run("factorize-low-rank{rank=1},tune{epochs=9,batch=8,lr=0.03}")
+    assert after.validation.sqnr > before.validation.sqnr + 0.5
+
+
 def test_labels_say_that_outputs_are_scores() -> None:
     pytest.importorskip("torch")
     values = np.random.default_rng(1).normal(size=(64, 1, 8)).astype(np.float32)
