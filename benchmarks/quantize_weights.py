@@ -170,7 +170,7 @@ def part_dynamic(path: Path, rounds: int) -> str:
     """Compare with onnxruntime's dynamic quantization: bytes, time and SQNR of both."""
     original = Model.load(path)
     float_, _ = Pipeline(parse("lossless"), check="off")(original)
-    ours, _ = Pipeline(parse("quantize-dynamic"), check="off")(float_)
+    ours, _ = Pipeline(parse("quantize-dynamic,quantize-lstm"), check="off")(float_)
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         before.write_bytes(float_.to_bytes())
@@ -178,8 +178,9 @@ def part_dynamic(path: Path, rounds: int) -> str:
             before, after, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
         )
         theirs = after.read_bytes()
-    reference = Reference(original.to_bytes(), original)
-    feed = next(iter(generate(bounded(input_specs(original.skeleton()), original), 0)))
+    specs = bounded(input_specs(original.skeleton()), original)
+    feeds = [next(iter(generate(specs, seed))) for seed in range(FEEDS)]
+    reference, feed = Reference(original.to_bytes(), original, Calibration.of(feeds)), feeds[0]
     models = [ours.to_bytes(), theirs]
     times = slowdown([float_.to_bytes(), *models], feed, rounds)
     ratios = [_sqnr(reference, made) for made in models]

@@ -277,4 +277,5 @@ _COUNTERS: dict[str, _Counter] = {
     "QLinearConv": _convolution(3),
     "QLinearMatMul": _matmul(3),
     "RNN": _recurrent,
+    "com.microsoft::DynamicQuantizeLSTM": _recurrent,
 }

@@ -41,7 +41,8 @@ class QuantizeDynamic(RewritePass):
         reads_narrow_weights(model, context)
         for _, nodes in context.find(model, _RECURRENT):
             for node in nodes:
-                context.decline(node, f"ONNX has no {node.operator} of integers")
+                other = "; quantize-lstm takes onnxruntime's" if node.operator == "LSTM" else ""
+                context.decline(node, f"ONNX has no {node.operator} of integers{other}")
         return super().apply(model, context)
 
     def rewrite(self, new: Builder, m: Match) -> Tensor | None:
