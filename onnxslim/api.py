@@ -19,6 +19,7 @@ from onnxslim.errors import BrokenModel, CannotRun, InputError, OutputError, Pas
 from onnxslim.importance import Importance, read_importance
 from onnxslim.ir import Model, fix_input_shapes, replace_file
 from onnxslim.pipeline import Check, Pipeline, Progress, Report, _original, silent
+from onnxslim.provenance import sign
 from onnxslim.registry import parse
 from onnxslim.runtime import Session, lent, limits
 from onnxslim.validate import Reference, bounded
@@ -88,6 +89,7 @@ def run(
     min_sqnr: float | None = None,
     importance: Importance | None = None,
     freeze_initializers: bool = False,
+    provenance: bool = True,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Outcome:
@@ -102,6 +104,7 @@ def run(
     at the worst output of floats; 0.1 where neither is given.
     *importance*, a file or arrays by initializer, tells ``prune`` how important weights are.
     *freeze_initializers* makes constants of inputs that have default values (docs/edits.md).
+    *provenance* notes in the metadata of a model that was changed what was done (docs/recipes.md).
     *images* says how images in *data* become arrays: ``{"mean": 0.5, "std": 0.5}`` (docs/data.md).
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
@@ -138,6 +141,8 @@ def run(
     if loaded is not original:
         before = cost.measure(original, shapes.infer(original), original.disk_size())
         report = replace(report, before=before)
+    if provenance and result is not loaded and all(step.name != "strip" for step in steps):
+        report = sign(result, report, steps)
     return Outcome(result, replace(report, warnings=(*notes, *report.warnings)))
 
 
@@ -164,6 +169,7 @@ def slim(
     importance: Importance | None = None,
     model_check: bool | None = None,
     model_check_inputs: Sequence[str] | None = None,
+    provenance: bool = True,
     seed: int = 0,
     external_data: bool = False,
     save_as_external_data: bool = False,
@@ -179,7 +185,8 @@ def slim(
     dimensions, e.g. ``{"image": (1, 3, 224, 224)}``; *check* is ``"each"``, ``"end"`` or ``"off"``;
     *max_error* and *min_sqnr* say how far lossy passes may go, as in `run`;
     *target_opset* converts the model to that version of ONNX's operators first, *contrib* allows
-    operators of onnxruntime's own (docs/opsets.md).
+    operators of onnxruntime's own (docs/opsets.md); *provenance* notes in the model's metadata what
+    was done to it (docs/recipes.md).
     A model over 2 GiB comes back with its weights left in the external data of *output*.
 
     The other keywords are those of the OnnxSlim package (docs/migrating.md). *output_model*,
@@ -217,6 +224,7 @@ def slim(
         max_error=max_error,
         min_sqnr=min_sqnr,
         importance=importance,
+        provenance=provenance,
         seed=seed,
     )
     if dump_to_disk:

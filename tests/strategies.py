@@ -416,6 +416,17 @@ def wide_product(d: Drawing) -> None:
     d.keep(d.node("MatMul", [x, d.noise(width, wide, scale=0.4)], (x.shape[0], wide)))
 
 
+@motif(double=False)
+def recurrence(d: Drawing) -> None:
+    """An LSTM with enough weights for storing them in fewer bits to pay."""
+    size, width = 8, 8
+    x = d.input((3, d.batch, width))
+    weights = [d.noise(1, 4 * size, inner, scale=0.3) for inner in (width, size)]
+    bias = [d.noise(1, 8 * size)] if d.flip() else []
+    shape = (3, 1, d.batch, size)
+    d.keep(d.node("LSTM", [x, *weights, *bias], shape, hidden_size=size))
+
+
 @motif()
 def narrow_product(d: Drawing) -> None:
     """A product with a matrix of rank 1, large enough for two vectors to run faster."""

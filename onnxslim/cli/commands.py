@@ -125,6 +125,12 @@ def _repeated(args: list[str]) -> Iterator[str]:
     metavar="FILE.npz",
     help="Fisher information of weights by initializer, e.g. Adam's second moments, for prune.",
 )
+@click.option(
+    "--provenance/--no-provenance",
+    default=True,
+    show_default=True,
+    help="Note in the model's metadata what was done to it.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated inputs.")
 @click.option(
     "--external-data",
@@ -192,6 +198,7 @@ def slim(
     min_sqnr: float | None,
     importance: Path | None,
     freeze_initializers: bool,
+    provenance: bool,
     seed: int,
     external_data: bool,
     dry_run: bool,
@@ -268,6 +275,7 @@ def slim(
             min_sqnr=min_sqnr,
             importance=importance,
             freeze_initializers=freeze_initializers,
+            provenance=provenance,
             seed=seed,
             progress=progress,
         )

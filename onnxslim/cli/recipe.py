@@ -16,7 +16,7 @@ _FORMAT = 1
 _KEPT = (
     *("input_shapes", "inputs", "outputs", "dtype", "keep_io_types", "freeze_initializers"),
     *("target_opset", "contrib", "skip", "size_threshold", "max_error", "min_sqnr", "seed"),
-    "check",
+    *("check", "provenance"),
 )
 """Parameters of the command that decide what comes out; the data are not the recipe's."""
 _TYPES: Mapping[str, tuple[type, ...]] = {

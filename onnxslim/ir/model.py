@@ -264,6 +264,31 @@ class Model:
                 root.opsets[domain] = version
 
     @property
+    def metadata(self) -> dict[str, str]:
+        """The entries of the model's metadata, which `note` changes."""
+        return {entry.key: entry.value for entry in self._outside.metadata_props}
+
+    def note(self, key: str, value: str | None) -> None:
+        """Set an entry of the model's metadata; None removes it."""
+        entries = self.metadata
+        entries.pop(key, None)
+        if value is not None:
+            entries[key] = value
+        del self._outside.metadata_props[:]
+        for name, text in entries.items():
+            self._outside.metadata_props.add(key=name, value=text)
+        self.pristine = False
+
+    def metadata_bytes(self) -> int:
+        """Return what the metadata takes in the file."""
+        return onnx.ModelProto(metadata_props=self._outside.metadata_props).ByteSize()
+
+    @property
+    def _outside(self) -> onnx.ModelProto:
+        """What holds all but the graphs."""
+        return self._shell if self._skeleton is None else self._skeleton
+
+    @property
     def names(self) -> Names:
         """The scope that new tensor names come from."""
         if self._names is None:
