@@ -353,12 +353,20 @@ def broadcast(dimensions: Iterable[Expr]) -> Expr:
 
 
 def _undominated(dimensions: list[Expr]) -> list[Expr]:
-    """Leave out dimensions that are never larger than another one."""
+    """Leave out dimensions that add nothing to another one."""
     for dimension in dimensions if len(dimensions) <= _MOST_COMPARED else ():
         others = [other for other in dimensions if other is not dimension]
-        if any(is_at_least(other, dimension) for other in others):
+        if any(_adds_nothing(dimension, other) for other in others):
             return _undominated(others)
     return dimensions
+
+
+def _adds_nothing(dimension: Expr, other: Expr) -> bool:
+    """Say whether *dimension* is never the larger one, nor 0 where *other* is 1."""
+    if not is_at_least(other, dimension):
+        return False
+    never = is_at_least(dimension, 1) or is_at_least(other, 2)
+    return never or divide(other, dimension) is not None
 
 
 def broadcast_parts(dimension: Expr) -> tuple[Expr, ...]:
