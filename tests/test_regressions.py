@@ -381,3 +381,12 @@ def test_a_slice_of_opset_10_whose_rank_is_unknown() -> None:
     )
     _, report = Pipeline(parse("lossless"), check="off")(before)
     assert not report.warnings
+
+
+def test_a_dimension_that_may_be_0_beside_1_adds_something() -> None:
+    before = model("""g (float[2, K] x) => (float[?, ?] y)
+    <int64[1] last = {1}, int64[1] one = {1}> {
+        s = Shape(x) k = Gather(s, last) less = Sub(k, one) y = Expand(x, less)
+    }""")
+    _, report = Pipeline(parse("simplify-shape-inputs"), check="off")(before)
+    assert not report.changed

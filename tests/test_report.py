@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +118,9 @@ def test_the_report_is_the_same_every_time_but_for_the_seconds() -> None:
         for step in plain["steps"]:
             del step["seconds"]
     assert first == second
+
+
+def test_every_key_is_documented(plain: dict[str, Any]) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
+    keys = {*plain, *plain["before"], *plain["validation"], *(k for s in plain["steps"] for k in s)}
+    assert {key for key in keys if f"`{key}`" not in text} == set()

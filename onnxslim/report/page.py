@@ -38,7 +38,7 @@ def page(report: Report, result: Model, title: str, recipe: str) -> str:
     )
 
 
-_FILES = ("style.css", "sort.js")
+_FILES = ("style.css", "tables.js")
 
 
 def _summary(report: Report, title: str) -> str:
@@ -73,6 +73,9 @@ def _verdict(report: Report) -> str:
         said += f", allowed was {found.allowed:.1e}"
     if found.onnxruntime is not None:
         said += f"; onnxruntime's own optimizations move the original by {found.onnxruntime:.1e}"
+    if found.held_out is not None:
+        held = found.held_out
+        said += f". On samples that nothing learned from, {held.metric} is {held.score:.2%}"
     return f"{said}." + (f" {escape(found.reason)}." if found.reason else "")
 
 

@@ -1,3 +1,5 @@
+// Tables are sorted by a click on a title, and long ones filtered by a text.
+const long = 10;
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const head = button.closest("th"), body = head.closest("table").tBodies[0];
@@ -17,4 +19,17 @@ for (const button of document.querySelectorAll("th button")) {
     });
     body.append(...rows);
   });
+}
+for (const table of document.querySelectorAll("table")) {
+  const rows = [...table.tBodies[0].rows];
+  if (rows.length <= long) continue;
+  const box = document.createElement("input");
+  box.type = "search";
+  box.placeholder = `filter ${rows.length} rows`;
+  box.setAttribute("aria-label", box.placeholder);
+  box.addEventListener("input", () => {
+    const wanted = box.value.toLowerCase();
+    for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
+  });
+  table.parentNode.before(box);
 }
