@@ -213,11 +213,13 @@ def kronecker(bench: Bench) -> None:
 
 def prodsum(bench: Bench) -> None:
     """Wu 2018, ProdSumNet: few parameters."""
+    second = "factorize-prodsum{family=toeplitz,ratio=0.11}@3.weight"
+    products = ("toeplitz*toeplitz", "toeplitz*circulant")
     tuned_structures(
         bench,
         {
-            family: f"factorize-prodsum{{family={family},ratio=0.007}}"
-            for family in ("block-circulant", "fixed-kronecker", "toeplitz*toeplitz")
+            f"{family}, toeplitz": f"factorize-prodsum{{family={family},ratio=0.0059}}@1.weight,{second}"
+            for family in products
         },
     )
 
