@@ -214,14 +214,9 @@ def kronecker(bench: Bench) -> None:
 def prodsum(bench: Bench) -> None:
     """Wu 2018, ProdSumNet: few parameters."""
     second = "factorize-prodsum{family=toeplitz,ratio=0.11}@3.weight"
+    first = "factorize-prodsum{{family={},ratio=0.0059}}@1.weight"
     products = ("toeplitz*toeplitz", "toeplitz*circulant")
-    tuned_structures(
-        bench,
-        {
-            f"{family}, toeplitz": f"factorize-prodsum{{family={family},ratio=0.0059}}@1.weight,{second}"
-            for family in products
-        },
-    )
+    tuned_structures(bench, {f"{p}, toeplitz": f"{first.format(p)},{second}" for p in products})
 
 
 # Channels that fade -------------------------------------------------------------------------------
