@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -389,3 +390,15 @@ def test_a_target_opset_out_of_reach_is_bad_input(
 ) -> None:
     assert main([str(source), "-o", str(target), "--target-opset", "10"]) == 2
     assert "as far as a model can go back" in capsys.readouterr().err
+
+
+def test_reasons_that_differ_in_numbers_are_told_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """g (float[4, 4] x) => (float[64, 4, 4] y, float[99, 4, 4] z)
+    <int64[3] a = {64, 4, 4}, int64[3] b = {99, 4, 4}, float one = {1}> {
+        p = Expand(one, a) q = Expand(one, b) y = Mul(p, x) z = Mul(q, x) }"""
+    model(text).save(tmp_path / "in.onnx")
+    main([str(tmp_path / "in.onnx"), "-o", str(tmp_path / "out.onnx"), "-p", "fold-constants"])
+    assert re.search(r"2 x fold-constants: the file would grow by [\d,]+ to [\d,]+ bytes",
+                     capsys.readouterr().out)  # fmt: skip

@@ -5,9 +5,10 @@ Rich, which takes a tenth of a second to import, is for what needs it: a bar, ta
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
@@ -31,6 +32,9 @@ _PLAIN_WIDTH = 100
 _PLAIN_INTERVAL = 2.0
 """Seconds between progress lines where standard error is no terminal."""
 _MOST_REASONS = 5
+_NUMBER = re.compile(r"(?<![\w.,-])\d+(?![\w.,]*\w)")
+"""A whole number that stands alone: no part of a name or of a fraction."""
+_BLANK = "\0"
 
 
 class Display:
@@ -87,6 +91,7 @@ class Display:
             for reason, count in step.declined.items()
         ]
         reasons += [(1, step.name, step.skipped) for step in report.steps if step.skipped]
+        reasons = reasons if verbose else list(_alike(reasons))
         shown = reasons if verbose else reasons[:_MOST_REASONS]
         for count, name, reason in shown:
             self._say(f"left alone: {count} x {name}: {reason}")
@@ -153,6 +158,20 @@ class Display:
             lines = ("\n".join(map(_signature, side, repeat(known))) for side, known in sides)
             table.add_row(kind, *map(Text, lines))
         _console().print(table)
+
+
+def _alike(reasons: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str]]:
+    """Count reasons as one that differ in numbers alone, and say from where to where these go."""
+    found: dict[tuple[str, str], list[tuple[int, list[int]]]] = {}
+    for count, name, reason in reasons:
+        numbers = [int(number) for number in _NUMBER.findall(reason)]
+        found.setdefault((name, _NUMBER.sub(_BLANK, reason)), []).append((count, numbers))
+    for (name, pattern), items in found.items():
+        ends = [(min(n), max(n)) for n in zip(*(numbers for _, numbers in items), strict=True)]
+        said = [f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ends]
+        pieces = iter(said)
+        text = re.sub(_BLANK, lambda _: next(pieces), pattern)
+        yield sum(count for count, _ in items), name, text
 
 
 def _console() -> Console:
