@@ -169,8 +169,8 @@ def _alike(reasons: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, 
     for (name, pattern), items in found.items():
         ends = [(min(n), max(n)) for n in zip(*(numbers for _, numbers in items), strict=True)]
         said = [f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ends]
-        pieces = iter(said)
-        text = re.sub(_BLANK, lambda _: next(pieces), pattern)
+        first, *others = pattern.split(_BLANK)
+        text = first + "".join(n + after for n, after in zip(said, others, strict=True))
         yield sum(count for count, _ in items), name, text
 
 
