@@ -213,8 +213,8 @@ def kronecker(bench: Bench) -> None:
 
 def prodsum(bench: Bench) -> None:
     """Wu 2018, ProdSumNet: few parameters."""
-    second = "factorize-prodsum{family=toeplitz,ratio=0.11}@3.weight"
-    first = "factorize-prodsum{{family={},ratio=0.0059}}@1.weight"
+    second = "factorize-prodsum{family=toeplitz,ratio=0.11}"  # the first leaves that layer alone
+    first = "factorize-prodsum{{family={},ratio=0.0059}}"
     products = ("toeplitz*toeplitz", "toeplitz*circulant")
     tuned_structures(bench, {f"{p}, toeplitz": f"{first.format(p)},{second}" for p in products})
 
