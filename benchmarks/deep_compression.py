@@ -229,7 +229,7 @@ def gamma(bench: Bench) -> None:
     """L1 on batch-norm scales, then exact removal of the channels that this made dead."""
     task, name = cifar(bench.data), "classify/cifar10_resnet20_bn.onnx"
     heading("L1 on gamma", "parameters", "held out, %", "test, %", "bytes", "s")
-    for strength in (0.0, 1e-4, 3e-4, 1e-3):
+    for strength in (0.0, 1e-3, 3e-3, 1e-2):
         tuned = f"tune{{{_FADING},l1-gamma={strength}}},lossless-bytes"
         model, seconds = bench.slimmed(name, task, tuned if strength else "lossless-bytes")
         plain, _ = bench.sizes(model, f"resnet20-gamma-{strength}")
