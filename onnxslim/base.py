@@ -265,3 +265,10 @@ def opset_at_least(version: int) -> Precondition:
         return f"needs opset {version}, the model has {model.opset}"
 
     return check
+
+
+def holds_initializers(model: Model) -> str | None:
+    """Ask for initializers that are no inputs: nodes take more bytes than small weights save."""
+    if model.ir_version >= 4:
+        return None
+    return "needs IR version 4, for initializers of its own; --freeze-initializers goes there"

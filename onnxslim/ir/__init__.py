@@ -25,7 +25,14 @@ from onnxslim.ir.operators import (
     is_deterministic,
     is_inference_dropout,
 )
-from onnxslim.ir.sizes import constant_node_bytes, initializer_bytes, node_bytes, raw_bytes
+from onnxslim.ir.sizes import (
+    constant_node_bytes,
+    initializer_bytes,
+    node_bytes,
+    raw_bytes,
+    renaming_bytes,
+    stored_bytes,
+)
 from onnxslim.ir.surgery import (
     captured,
     erase,
@@ -82,12 +89,14 @@ __all__ = [
     "producer",
     "raw_bytes",
     "release",
+    "renaming_bytes",
     "replace_file",
     "replace_uses",
     "retype",
     "set_input",
     "set_inputs",
     "set_output",
+    "stored_bytes",
     "substitute",
     "walk",
     "with_elem_type",

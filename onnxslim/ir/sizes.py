@@ -10,7 +10,8 @@ from typing import Any
 from onnx import NodeProto, TensorProto, helper
 
 from onnxslim.ir import weights, wire
-from onnxslim.ir.graph import Constant, Node
+from onnxslim.ir.graph import Constant, Node, Tensor
+from onnxslim.ir.surgery import producer
 from onnxslim.ir.weights import Weight
 
 
@@ -32,6 +33,18 @@ def initializer_bytes(tensor: Constant) -> int:
         renamed = len(tensor.name.encode()) - len(stored.tensor.name.encode())
         return _field(stored.tensor.ByteSize() + renamed)
     return raw_bytes(tensor.name, tensor.elem_type, tensor.shape)
+
+
+def stored_bytes(tensor: Constant) -> int:
+    """Return the bytes of *tensor* where it stands: an initializer or a Constant node."""
+    source = producer(tensor)
+    return initializer_bytes(tensor) if source is None else node_bytes(source)
+
+
+def renaming_bytes(old: Tensor, new: Tensor) -> int:
+    """Return the bytes that the readers of *old* grow by, at most, when they name *new*."""
+    longer = max(0, len(new.name.encode()) - len(old.name.encode()))
+    return sum((longer + 1) * sum(t is old for t in node.inputs) for node in set(old.outputs))
 
 
 def node_bytes(node: Node) -> int:

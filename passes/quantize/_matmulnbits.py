@@ -12,7 +12,6 @@ from onnxslim.ir import Array, Model, Node
 from onnxslim.passes.quantize._grid import fit
 from onnxslim.passes.quantize._packing import into_bytes
 from onnxslim.passes.quantize._rounding import Rounder
-from onnxslim.passes.quantize._storage import new_bytes, old_bytes
 from onnxslim.rewrite import Builder
 from onnxslim.sites import Site
 
@@ -51,7 +50,7 @@ def put(
         if block and (block < 16 or block & (block - 1)):
             raise Declined("MatMulNBits takes blocks of 16, 32, 64 … weights")
         new = _layer(site, model, rounder, bits, block or _BLOCK, number)
-        gain = old_bytes(site.tensor) + ir.node_bytes(node) - new_bytes(new)
+        gain = ir.stored_bytes(site.tensor) + ir.node_bytes(node) - new.size()
         if gain <= 0:
             for made in new.nodes:
                 ir.set_inputs(made, ())

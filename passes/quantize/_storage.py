@@ -41,13 +41,6 @@ Stored = Packed | Array
 """Weights as codes, or as they are, in another type perhaps."""
 
 
-def holds_initializers(model: Model) -> str | None:
-    """Ask for initializers that are no inputs: nodes take more bytes than small weights save."""
-    if model.ir_version >= 4:
-        return None
-    return "needs IR version 4, for initializers of its own; --freeze-initializers goes there"
-
-
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     """Nodes for a weight that read tables."""
@@ -209,8 +202,12 @@ class Writer:
 
     def _gain(self, made: _Waiting) -> int:
         """Return the bytes saved, with shared constants that nothing else has paid for."""
-        cost = new_bytes(made.new) + sum(map(ir.initializer_bytes, self._used(made) - self.paid))
-        return old_bytes(made.site.tensor) - cost - _renaming(made.site.tensor, made.value)
+        cost = made.new.size() + sum(map(ir.initializer_bytes, self._used(made) - self.paid))
+        return (
+            ir.stored_bytes(made.site.tensor)
+            - cost
+            - ir.renaming_bytes(made.site.tensor, made.value)
+        )
 
     def _used(self, made: _Waiting) -> set[Constant]:
         """Return the shared constants that *made* reads."""
@@ -237,9 +234,9 @@ class Writer:
     def _drop_users(self, key: tuple[int, int]) -> bool:
         """Let go of what reads a table that does not pay; say whether there was anything."""
         users = [made for made in self.waiting if key in made.tables]
-        lacking = new_bytes(self.tables[key])
+        lacking = self.tables[key].size()
         for made in users:
-            others = (new_bytes(self.tables[other]) for other in made.tables - {key})
+            others = (self.tables[other].size() for other in made.tables - {key})
             lacking -= self._gain(made) - sum(others)
         if lacking < 0:
             return False
@@ -263,9 +260,8 @@ class Writer:
     @staticmethod
     def _discarded(new: Builder) -> int:
         """Take nodes that are not wanted out of the use lists; return what they would take."""
-        size = new_bytes(new)
-        for node in new.nodes:
-            ir.set_inputs(node, ())
+        size = new.size()
+        new.discard()
         return size
 
 
@@ -273,20 +269,3 @@ def _trimmed(array: Array) -> Array:
     """Return *array* without leading axes of length 1, which broadcasting adds."""
     kept = next((axis for axis, size in enumerate(array.shape) if size > 1), array.ndim)
     return array.reshape(array.shape[kept:])
-
-
-def old_bytes(tensor: Constant) -> int:
-    """Return what *tensor* takes in the file."""
-    source = ir.producer(tensor)
-    return ir.initializer_bytes(tensor) if source is None else ir.node_bytes(source)
-
-
-def new_bytes(new: Builder) -> int:
-    """Return what the nodes of *new* and their constants will take."""
-    return sum(map(ir.initializer_bytes, new.constants)) + sum(map(ir.node_bytes, new.nodes))
-
-
-def _renaming(old: Constant, new: Variable) -> int:
-    """Return the bytes that readers grow by, which name *new* instead of *old*."""
-    longer = max(0, len(new.name.encode()) - len(old.name.encode()))
-    return sum((longer + 1) * sum(t is old for t in node.inputs) for node in set(old.outputs))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from onnxslim.base import Context, Effect, Pass
+from onnxslim.base import Context, Effect, Pass, holds_initializers
 from onnxslim.errors import MissingData, PassError
 from onnxslim.ir import Model
 from onnxslim.passes.quantize._allocation import (
@@ -18,7 +18,6 @@ from onnxslim.passes.quantize._allocation import (
     within,
 )
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
-from onnxslim.passes.quantize._storage import holds_initializers
 from onnxslim.passes.quantize._widths import Trial
 from onnxslim.sites import Site, find, reads_narrow_weights
 

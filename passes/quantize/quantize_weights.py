@@ -8,13 +8,13 @@ from typing import Literal
 import ml_dtypes
 import numpy as np
 
-from onnxslim.base import Context, Effect, Pass
+from onnxslim.base import Context, Effect, Pass, holds_initializers
 from onnxslim.ir import Model
 from onnxslim.passes.quantize import _matmulnbits
 from onnxslim.passes.quantize._grid import block_size, fit
 from onnxslim.passes.quantize._packing import within
 from onnxslim.passes.quantize._rounding import Rounder, Rounding
-from onnxslim.passes.quantize._storage import Packed, Writer, holds_initializers
+from onnxslim.passes.quantize._storage import Packed, Writer
 from onnxslim.sites import Site, find, reads_narrow_weights
 
 

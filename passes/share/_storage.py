@@ -11,8 +11,7 @@ from onnx import TensorProto
 from onnxslim import ir
 from onnxslim.base import Context
 from onnxslim.ir import Array, Constant, Model, Tensor, Variable
-from onnxslim.passes.quantize._codebook import Codebook
-from onnxslim.passes.quantize._storage import new_bytes, old_bytes
+from onnxslim.passes.share._codebook import Codebook
 from onnxslim.rewrite import Builder
 from onnxslim.sites import Site
 
@@ -38,7 +37,7 @@ class Store:
         made = {name: self._built(site, book, form) for name, form in self._forms(site, book)}
         sizes = {name: self._size(new) for name, (new, _) in made.items()}
         best = min(sizes, key=lambda name: sizes[name])
-        gain = old_bytes(site.tensor) - sizes[best]
+        gain = ir.stored_bytes(site.tensor) - sizes[best]
         for name, (new, _) in made.items():
             if name != best or gain <= 0:
                 for node in new.nodes:
@@ -83,7 +82,7 @@ class Store:
         return table if book.table.shape[1] == 1 else new.Reshape(table, np.array(book.table.shape))
 
     def _size(self, new: Builder) -> int:
-        return new_bytes(new) + sum(map(ir.initializer_bytes, self._read(new) - self.paid))
+        return new.size() + sum(map(ir.initializer_bytes, self._read(new) - self.paid))
 
     def _read(self, new: Builder) -> set[Constant]:
         """Return the codebooks that *new* reads."""

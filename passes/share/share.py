@@ -8,12 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from onnxslim.base import Context, Effect, Pass, opset_at_least
+from onnxslim.base import Context, Effect, Pass, holds_initializers, opset_at_least
 from onnxslim.ir import Array, Model
 from onnxslim.moments import Moments
-from onnxslim.passes.quantize._codebook import Codebook, Levels, fit
-from onnxslim.passes.quantize._shared_storage import Store
-from onnxslim.passes.quantize._storage import holds_initializers
+from onnxslim.passes.share._codebook import Codebook, Levels, fit
+from onnxslim.passes.share._storage import Store
 from onnxslim.sites import Site, find
 
 _MOST = 1 << 16

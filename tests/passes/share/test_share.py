@@ -11,8 +11,8 @@ from kit import assert_declines, holding, model, operators, optimized
 from nets import weights
 from onnxslim import Calibration, Model, Pipeline, parse
 from onnxslim.errors import SpecError
-from onnxslim.passes.quantize._codebook import fit
-from onnxslim.passes.quantize.share import Share
+from onnxslim.passes.share._codebook import fit
+from onnxslim.passes.share.share import Share
 from onnxslim.pipeline import Report
 from onnxslim.runtime import Session
 
