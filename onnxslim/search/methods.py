@@ -18,7 +18,7 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
     "integers": ("quantize-static",),
     "integers, weights only": tuple(f"quantize-weights{{bits={b},rounding=gptq}}" for b in _BITS),
     "integers, products only": ("quantize-dynamic",),
-    "sharing": tuple(f"share{{values={v},weighted=true}}" for v in _VALUES),
+    "sharing": tuple(f"share{{values={v},weighting=power}}" for v in _VALUES),
     "pruning": tuple(f"prune{{sparsity={s},criterion=obs}},share{{values=64}}" for s in _ZEROS),
     "low rank": tuple(f"factorize-low-rank{{ratio={r}}}" for r in _RATIOS),
     "low rank, integers": tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,14 +10,52 @@ from onnx import TensorProto
 
 from onnxslim import ir
 from onnxslim.base import Context
-from onnxslim.ir import Array, Constant, Model, Tensor, Variable
+from onnxslim.ir import Array, Model, Tensor, Variable
 from onnxslim.passes.share._codebook import Codebook
+from onnxslim.passes.share._lookup import Lookup, may_be_native
+from onnxslim.passes.share._pieces import Pieces, ints
 from onnxslim.rewrite import Builder
 from onnxslim.sites import Site
 
-_LONGEST_GAP = 255
+_GAPS = (16, 256)
+"""Gaps between weights are numbers below these: of half a byte or of one."""
 _SPARSE_FROM = 11
 """The opset that has CumSum and ScatterElements."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some channels of a weight, or all of them, that share a codebook."""
+
+    book: Codebook
+    shape: tuple[int, ...]
+    channels: Array | None = None
+    """Which ones, where there are others."""
+
+    def of(self, values: Array, axis: int) -> Array:
+        """Return what *values*, of the shape of the weight, hold for these channels."""
+        return values if self.channels is None else values.take(self.channels, axis)
+
+    def missed(self, values: Array, axis: int) -> Array:
+        """Return what the codebook misses of these channels of *values*."""
+        exact = self.of(values, axis).astype(np.float64)
+        return np.asarray(exact - self.book.table[self.book.codes].reshape(exact.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """Nodes that would restore a weight."""
+
+    value: Variable
+    builders: tuple[Builder, ...]
+    size: int
+    """The bytes they add to the file."""
+    form: str
+
+    def discard(self) -> None:
+        """Take the nodes out of the use lists."""
+        for new in self.builders:
+            new.discard()
 
 
 @dataclass
@@ -27,122 +65,128 @@ class Store:
     model: Model
     context: Context
     written: list[Site] = field(default_factory=list)
-    tables: dict[tuple[str, bytes], Constant] = field(default_factory=dict)
-    """Codebooks by type and content, for weights that share them too."""
-    paid: set[Constant] = field(default_factory=set)
-    """Those that are in the file."""
+    pieces: Pieces = field(init=False)
 
-    def put(self, site: Site, book: Codebook) -> str | None:
-        """Store *site* as *book* says; return the form, None where that takes no fewer bytes."""
-        made = {name: self._built(site, book, form) for name, form in self._forms(site, book)}
-        sizes = {name: self._size(new) for name, (new, _) in made.items()}
-        best = min(sizes, key=lambda name: sizes[name])
-        gain = ir.stored_bytes(site.tensor) - sizes[best]
-        for name, (new, _) in made.items():
-            if name != best or gain <= 0:
-                for node in new.nodes:
-                    ir.set_inputs(node, ())
+    def __post_init__(self) -> None:
+        """Begin with nothing that weights share."""
+        self.pieces = Pieces(self.model)
+
+    def offer(self, site: Site, parts: Sequence[Part], axis: int = 0) -> Offer:
+        """Return what would restore *site*, whose *parts* are channels along *axis*."""
+        offers = [self._shortest(site, part) for part in parts]
+        if len(offers) == 1:
+            return offers[0]
+        new = self.builder(site)
+        whole = new.Concat(*(offer.value for offer in offers), axis=axis)
+        channels = [part.channels for part in parts if part.channels is not None]
+        order = np.argsort(np.concatenate(channels))
+        kind = np.uint8 if len(order) <= 256 else np.uint16 if len(order) <= 65536 else np.int32
+        value = new.Gather(whole, new.Cast(order.astype(kind), to=TensorProto.INT32), axis=axis)
+        forms = dict.fromkeys(offer.form for offer in offers)
+        builders = *(each for offer in offers for each in offer.builders), new
+        return self.priced(value, builders, ", ".join(forms))
+
+    def builder(self, site: Site) -> Builder:
+        """Return what makes the nodes of *site*."""
+        return Builder(self.model.names, site.graph, terse=True)
+
+    def priced(self, value: Variable, builders: Sequence[Builder], form: str) -> Offer:
+        """Return the nodes of *builders* with what they cost."""
+        size = sum(new.size() for new in builders) + self.pieces.unpaid_bytes(builders)
+        return Offer(value, tuple(builders), size, form)
+
+    def put(self, site: Site, offer: Offer) -> bool:
+        """Restore *site* by *offer*, if that takes fewer bytes; say whether it does."""
+        grown = offer.size + ir.renaming_bytes(site.tensor, offer.value)
+        gain = ir.stored_bytes(site.tensor) - grown
         if gain <= 0:
+            offer.discard()
             self.context.decline(site.node, f"the file would grow by {-gain} bytes")
-            return None
-        new, value = made[best]
-        self.paid |= self._read(new)
-        ir.replace_uses(site.tensor, value)
+            return False
+        self.pieces.pay(offer.builders)
+        ir.replace_uses(site.tensor, offer.value)
         ir.release([site.tensor], self.model.pinned())
-        site.graph.nodes = [*new.nodes, *site.graph.nodes]
+        nodes = [node for new in offer.builders for node in new.nodes]
+        site.graph.nodes = [*nodes, *site.graph.nodes]
         self.written.append(site)
-        return best
+        return True
 
     def finish(self) -> int:
         """Return how many weights were stored."""
+        self.pieces.finish()
         if self.written:
             for graph in self.model.graphs():
                 graph.compact()
             self.context.forget()
         return len(self.written)
 
-    def _forms(self, site: Site, book: Codebook) -> list[tuple[str, _Form]]:
-        forms: list[tuple[str, _Form]] = [("dense", _dense)]
-        if book.zero is not None and site.graph.version >= _SPARSE_FROM:
-            forms += [("gaps", _gaps), ("mask", _mask)]
-        return forms
+    def _shortest(self, site: Site, part: Part) -> Offer:
+        """Return the form of *part* that takes the fewest bytes."""
+        offers = []
+        for name, form in self._forms(site, part):
+            for native in (False, True)[: 1 + may_be_native(self.model, part.book.codes.size)]:
+                new = self.builder(site)
+                value = form(new, Lookup(self.pieces, native), part)
+                assert isinstance(value, Variable)
+                offers.append(self.priced(value, (new,), name))
+        best = min(offers, key=lambda offer: offer.size)
+        for offer in offers:
+            if offer is not best:
+                offer.discard()
+        return best
 
-    def _built(self, site: Site, book: Codebook, form: _Form) -> tuple[Builder, Variable]:
-        new = Builder(self.model.names, site.graph)
-        value = form(new, self._table(new, book), book)
-        return new, new.Reshape(value, np.array(site.tensor.shape))
-
-    def _table(self, new: Builder, book: Codebook) -> Tensor:
-        """Return the codebook; one of long rows has them in a row, so that it is no layer's."""
-        flat = book.table.reshape(-1)
-        key = flat.dtype.name, flat.tobytes()
-        if key not in self.tables:
-            self.tables[key] = ir.constant(self.model.names.fresh("values"), flat)
-        table = self.tables[key]
-        return table if book.table.shape[1] == 1 else new.Reshape(table, np.array(book.table.shape))
-
-    def _size(self, new: Builder) -> int:
-        return new.size() + sum(map(ir.initializer_bytes, self._read(new) - self.paid))
-
-    def _read(self, new: Builder) -> set[Constant]:
-        """Return the codebooks that *new* reads."""
-        inputs = {tensor for node in new.nodes for tensor in node.inputs}
-        return {table for table in self.tables.values() if table in inputs}
+    def _forms(self, site: Site, part: Part) -> Iterator[tuple[str, _Form]]:
+        yield "dense", _dense
+        if part.book.zero is not None and site.graph.version >= _SPARSE_FROM:
+            yield "mask", _mask
+            if part.book.table.shape[1] == 1:
+                for limit in _GAPS:
+                    yield "gaps", _gaps(limit)
 
 
-_Form = Callable[[Builder, Tensor, Codebook], Variable]
+_Form = Callable[[Builder, Lookup, Part], Tensor]
 
 
-def _dense(new: Builder, table: Tensor, book: Codebook) -> Variable:
+def _dense(new: Builder, lookup: Lookup, part: Part) -> Tensor:
     """Look every code up."""
-    return new.Gather(table, _digits(new, book.codes, len(book.table)))
+    return lookup.values(new, part.book.table, part.book.codes, part.shape)
 
 
-def _gaps(new: Builder, table: Tensor, book: Codebook) -> Variable:
-    """Scatter what is not zero to places that are sums of the gaps between them."""
-    places, codes = _with_short_gaps(np.flatnonzero(book.codes != book.zero), book)
-    gaps = np.diff(places, prepend=0).astype(np.uint8)
-    at = new.CumSum(new.Cast(gaps, to=TensorProto.INT32), np.array(0, np.int32))
-    values = new.Gather(table, _digits(new, codes, len(book.table)))
-    empty = new.ConstantOfShape(
-        np.array([book.codes.size]), value=ir.constant("", np.zeros(1, book.table.dtype))
-    )
-    return new.ScatterElements(empty, at, values)
+def _gaps(limit: int) -> _Form:
+    """Scatter what is not zero to places that are sums of the gaps, below *limit*, between them."""
+
+    def form(new: Builder, lookup: Lookup, part: Part) -> Tensor:
+        book, pieces = part.book, lookup.pieces
+        places = _with_short_gaps(np.flatnonzero(book.codes != book.zero), limit - 1)
+        gaps = lookup.numbers(new, np.diff(places, prepend=0), limit)
+        at = new.CumSum(gaps, pieces.constant(np.array(0, np.int32)))
+        values = lookup.values(new, book.table, book.codes[places], (len(places),))
+        zero = ir.constant("", np.zeros(1, book.table.dtype))
+        empty = new.ConstantOfShape(pieces.constant(ints(book.codes.size)), value=zero)
+        flat = new.ScatterElements(empty, at, values)
+        return new.Reshape(flat, pieces.constant(ints(*part.shape)))
+
+    return form
 
 
-def _with_short_gaps(places: Array, book: Codebook) -> tuple[Array, Array]:
-    """Return *places*, and zeros between them where they lie too far apart, with their codes."""
+def _with_short_gaps(places: Array, longest: int) -> Array:
+    """Return *places*, and more of them between those that lie too far apart."""
     gaps = np.diff(places, prepend=0)
+    wide = np.flatnonzero(gaps > longest)
     between = [
-        np.arange(place - gap + _LONGEST_GAP, place, _LONGEST_GAP)
-        for place, gap in zip(places, gaps, strict=True)
-        if gap > _LONGEST_GAP
+        np.arange(places[at] - gaps[at] + longest, places[at], longest) for at in wide.tolist()
     ]
-    every = np.sort(np.concatenate((places, *between)))
-    return every, book.codes[every]
+    return np.sort(np.concatenate((places, *between)))
 
 
-def _mask(new: Builder, table: Tensor, book: Codebook) -> Variable:
+def _mask(new: Builder, lookup: Lookup, part: Part) -> Tensor:
     """Say of each weight whether it is zero, and number those that are not."""
+    book, pieces = part.book, lookup.pieces
     moving = book.codes != book.zero
-    flags = _digits(new, moving.astype(np.int64), 2)
-    numbers = new.Mul(new.CumSum(flags, np.array(0, np.int32)), flags)
+    flags = lookup.numbers(new, moving.astype(np.int64), 2)
+    numbers = new.Mul(new.CumSum(flags, pieces.constant(np.array(0, np.int32))), flags)
     codes = np.concatenate((np.full(1, book.zero), book.codes[moving]))
-    values = new.Gather(table, _digits(new, codes, len(book.table)))
-    return new.Gather(values, numbers)
-
-
-def _digits(new: Builder, codes: Array, base: int) -> Variable:
-    """Return *codes*, which are below *base*, as int32; several are stored in a byte."""
-    count = max((n for n in range(1, 9) if base**n <= 256), default=1)
-    if count == 1:
-        kind = np.uint8 if base <= 256 else np.uint16
-        return new.Cast(codes.astype(kind), to=TensorProto.INT32)
-    padded = np.pad(codes, (0, -codes.size % count)).reshape(-1, count)
-    powers = base ** np.arange(count, dtype=np.int32)
-    packed = (padded @ powers).astype(np.uint8)[:, None]
-    spread = new.Div(new.Cast(packed, to=TensorProto.INT32), powers)
-    digits = new.Reshape(new.Mod(spread, np.array(base, np.int32)), np.array([-1]))
-    if codes.size == padded.size:
-        return digits
-    return new.Slice(digits, np.array([0]), np.array([codes.size]))
+    width = book.table.shape[1]
+    shape = (len(codes),) if width == 1 else (len(codes), width)
+    values = lookup.values(new, book.table, codes, shape)
+    return new.Reshape(new.Gather(values, numbers), pieces.constant(ints(*part.shape)))
