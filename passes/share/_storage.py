@@ -17,8 +17,8 @@ from onnxslim.passes.share._pieces import Pieces, ints
 from onnxslim.rewrite import Builder
 from onnxslim.sites import Site
 
-_GAPS = (16, 256)
-"""Gaps between weights are numbers below these: of half a byte or of one."""
+_GAPS = (16, 40, 256)
+"""Gaps between weights are numbers below these, of which two bytes hold four, three or two."""
 _SPARSE_FROM = 11
 """The opset that has CumSum and ScatterElements."""
 

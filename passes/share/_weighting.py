@@ -16,6 +16,15 @@ _LEAST = 1e-6
 """What a weight counts that nothing depends on, relative to the mean."""
 
 
+def lacking(weighting: Weighting, data: bool, importance: bool) -> str | None:
+    """Say what *weighting* needs and the user did not give."""
+    if weighting == "power" and not data:
+        return "calibration data; give it with -c FILE"
+    if weighting == "fisher" and not importance:
+        return "Fisher's information; give it with --importance FILE.npz, see docs/prune.md"
+    return None
+
+
 def importance(site: Site, weighting: Weighting, moments: Moments, context: Context) -> Array:
     """Return how much each weight of *site* matters, 1 on average, in its shape.
 

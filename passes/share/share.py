@@ -15,7 +15,7 @@ from onnxslim.moments import Moments
 from onnxslim.passes.share._codebook import Codebook, Levels, fit
 from onnxslim.passes.share._groups import Fit, channel_axes, offered
 from onnxslim.passes.share._storage import Offer, Part, Store
-from onnxslim.passes.share._weighting import Weighting, importance
+from onnxslim.passes.share._weighting import Weighting, importance, lacking
 from onnxslim.sites import Site, find
 
 _MOST = 1 << 16
@@ -58,11 +58,7 @@ class Share(Pass):
 
     def lacking(self, data: bool, importance: bool) -> str | None:
         """Say what else must be given."""
-        if self.weighting == "power" and not data:
-            return "calibration data; give it with -c FILE"
-        if self.weighting == "fisher" and not importance:
-            return "Fisher's information; give it with --importance FILE.npz, see docs/prune.md"
-        return None
+        return lacking(self.weighting, data, importance)
 
     def apply(self, model: Model, context: Context) -> int:
         """Fit codebooks for every weight, or one for all, and store what they make of it."""
