@@ -178,8 +178,8 @@ def is_summed_by_layers(site: Site) -> bool:
 
 
 _UNPACKING = frozenset(
-    {"Add", "Cast", "Concat", "DequantizeLinear", "Div", "Gather", "Mod", "Mul", "Reshape"}
-    | {"Slice", "Sub", "Transpose"}
+    {"Add", "Cast", "Concat", "ConstantOfShape", "CumSum", "DequantizeLinear", "Div", "Gather"}
+    | {"Mod", "Mul", "Neg", "Range", "Reshape", "ScatterElements", "Slice", "Sub", "Transpose"}
 )
 """What weights that are stored narrow are computed by."""
 
@@ -215,6 +215,6 @@ def _is_unpacked(tensor: Tensor | None) -> bool:
         source = ir.producer(item)
         if source is None or source.operator not in _UNPACKING:
             return False
-        converted |= source.operator in ("Cast", "DequantizeLinear")
+        converted |= source.operator in ("Cast", "DequantizeLinear", "Range")
         pending.extend(source.inputs)
     return converted

@@ -9,13 +9,14 @@ import numpy as np
 
 from onnxslim.ir import Array
 from onnxslim.passes.share._codebook import Codebook
+from onnxslim.passes.share._codebook import fit as clusters
 from onnxslim.passes.share._storage import Offer, Part, Store
 from onnxslim.sites import Site
 
 Fit = Callable[[Array, Array], Codebook]
 """Makes a codebook of weights in rows, and of what their errors count."""
 
-_MOST = 16
+_NUMBERS = (2, 4, 8, 16)
 _DECIBELS = 20 * math.log10(2)
 """What a bit more for every weight brings. Source: Gersho & Gray 1992, Vector Quantization and
 Signal Compression, high-resolution theory."""
@@ -48,15 +49,15 @@ def channel_axes(site: Site) -> list[int]:
 
 
 def _divisions(site: Site, axis: int, counts: Array, fit: Fit) -> Iterator[list[Part]]:
-    """Yield the channels in 1, 2, 4 and more groups, from weak to strong ones."""
+    """Yield the channels in more and more groups, each of like strength."""
     weights = site.values
-    power = np.square(weights.astype(np.float64)).sum(site.summed)
-    order = np.argsort(power, kind="stable")
-    number = 1
-    while number <= min(_MOST, len(order)):
-        groups = [np.sort(group) for group in np.array_split(order, number)]
-        yield [_part(group, weights, counts, axis, fit) for group in groups]
-        number *= 2
+    strength = np.sqrt(np.square(weights.astype(np.float64)).mean(site.summed))[:, None]
+    yield [Part(fit(weights.reshape(-1, 1), counts.reshape(-1)), weights.shape)]
+    for number in _NUMBERS:
+        codes = clusters(strength, np.ones(len(strength)), number, "kmeans", 0).codes
+        groups = [np.flatnonzero(codes == group) for group in np.unique(codes)]
+        if len(groups) > 1:
+            yield [_part(group, weights, counts, axis, fit) for group in groups]
 
 
 def _part(channels: Array, weights: Array, counts: Array, axis: int, fit: Fit) -> Part:

@@ -27,7 +27,7 @@ _LARGEST_TABLE = 2
 """How many words a table may have for every word that is looked up in it."""
 _NATIVE = ((4, 25, 13, ml_dtypes.uint2), (16, 21, 10, ml_dtypes.uint4))
 """How many numbers a type has, the opset and the IR version that know it, and the type."""
-_SMALL = 1 << 15
+_SMALL = 1 << 14
 """So many numbers are read no slower in types of a few bits than by a table; more are."""
 
 

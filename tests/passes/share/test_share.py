@@ -9,29 +9,33 @@ import pytest
 
 from kit import assert_declines, holding, model, operators, optimized
 from nets import weights
-from onnxslim import Calibration, Model, Pipeline, parse
-from onnxslim.errors import SpecError
+from onnxslim import Calibration, Context, Model, Pipeline, parse
+from onnxslim.errors import MissingData, SpecError
 from onnxslim.passes.share._codebook import fit
 from onnxslim.passes.share.share import Share
 from onnxslim.pipeline import Report
 from onnxslim.runtime import Session
+from onnxslim.sites import reads_narrow_weights
 
 RNG = np.random.default_rng(0)
 DENSE = ["Range", "Reshape", "Div", "Mod", "Gather", "Cast", "Gather", "Reshape"]
 TEXT = "g (float[N, 256] x) => (float[N, 64] y) { y = MatMul(x, w) }"
 
 
-def product(w: Any = None, opset: int = 17, text: str = TEXT) -> Model:
+def product(w: Any = None, opset: int = 17, text: str = TEXT, ir_version: int = 8) -> Model:
     w = weights(256, 64) if w is None else w
-    return holding(model(text, opset, 8), w=w.astype(np.float32))
+    return holding(model(text, opset, ir_version), w=w.astype(np.float32))
 
 
 def sparse(density: float) -> Any:
     return np.where(RNG.random((256, 64)) < density, weights(256, 64), 0)
 
 
-def shared(before: Model, data: Calibration | None = None, **options: Any) -> tuple[Model, Report]:
-    after, report = Pipeline((Share(**options),), budget=1e9)(before, data)
+def shared(
+    before: Model, data: Calibration | None = None, importance: Any = None, **options: Any
+) -> tuple[Model, Report]:
+    pipeline = Pipeline((Share(**options),), budget=1e9, importance=importance)
+    after, report = pipeline(before, data)
     assert not report.warnings
     assert report.changed, report.steps[0].places
     return after, report
@@ -63,6 +67,13 @@ def test_stores_only_what_tells_values_apart(options: dict[str, Any], part: floa
     after, _ = shared(before, **options)
     table = 4 * options.get("values", 16) * options.get("rows", 1)
     assert after.size() < part * before.size() + table + 700
+
+
+@pytest.mark.parametrize(("values", "bits"), [(9, 16 / 5), (40, 16 / 3)])
+def test_two_bytes_hold_what_leaves_room_in_one(values: int, bits: float) -> None:
+    before = product(RNG.normal(size=(256, 1024)), text=TEXT.replace("64", "1024"))
+    after, _ = shared(before, values=values)
+    assert after.size() < bits / 32 * before.size() + 4 * values + 700
 
 
 def test_weights_take_no_other_values() -> None:
@@ -120,16 +131,116 @@ def test_layers_can_share_one_codebook() -> None:
     assert len(tables) == 1
 
 
+STRONG = (np.arange(256) < 32)[:, None]
+
+
+def missed(w: Any, data: Calibration | None = None, **options: Any) -> float:
+    """Return the squared error of the weights that matter."""
+    after, _ = shared(product(w), data, values=8, **options)
+    return float(np.square(restored(after) - w)[:32].sum())
+
+
 def test_weights_that_meet_strong_inputs_err_less() -> None:
-    power = np.where(np.arange(256) < 32, 30.0, 0.3).astype(np.float32)
+    power = np.where(STRONG.T, 30.0, 0.3).astype(np.float32)
     data = Calibration.of([{"x": RNG.normal(size=(64, 256)).astype(np.float32) * power}])
-    w = RNG.normal(size=(256, 64)) * np.where(np.arange(256) < 32, 0.05, 1.0)[:, None]
+    w = RNG.normal(size=(256, 64)) * np.where(STRONG, 0.05, 1.0)
+    assert missed(w, data, weighting="power") < 0.5 * missed(w)
 
-    def missed(**options: Any) -> float:
-        after, _ = shared(product(w), data, values=8, **options)
-        return float(np.square(restored(after) - w)[:32].sum())
 
-    assert missed(weighting="power") < 0.5 * missed()
+def test_weights_that_the_loss_depends_on_err_less() -> None:
+    w = RNG.normal(size=(256, 64)) * np.where(STRONG, 0.05, 1.0)
+    known = {"w": np.broadcast_to(np.where(STRONG, 1.0, 1e-4), (256, 64))}
+    assert missed(w, weighting="fisher", importance=known) < 0.5 * missed(w)
+
+
+def test_weights_of_unknown_importance_count_alike() -> None:
+    known = {"other": np.ones((256, 64))}
+    _, report = shared(product(), weighting="fisher", importance=known)
+    assert any("count alike" in reason for reason in report.steps[0].declined)
+
+
+@pytest.mark.parametrize(("weighting", "missing"), [("power", "-c"), ("fisher", "--importance")])
+def test_weighting_asks_for_what_it_needs(weighting: Any, missing: str) -> None:
+    with pytest.raises(MissingData, match=missing):
+        shared(product(), weighting=weighting)
+
+
+LOUD = np.where(np.arange(64) % 4 == 0, 4.0, 1.0)
+"""How strong each channel is."""
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "x"),
+    [
+        ("y = MatMul(x, w)", (512, 64), "float[2, 512]"),
+        ("y = Gemm<transB = 1>(x, w)", (64, 512), "float[2, 512]"),
+        ("y = Conv(x, w)", (64, 64, 3, 3), "float[2, 64, 6, 6]"),
+    ],
+)
+def test_channels_of_like_power_share_a_codebook(body: str, shape: tuple[int, ...], x: str) -> None:
+    axis = shape.index(64)
+    scale = np.expand_dims(LOUD, [a for a in range(len(shape)) if a != axis])
+    w = (RNG.normal(size=shape) * scale).astype(np.float32)
+    before = holding(model(f"g ({x} x) => (float y) {{ {body} }}", 17, 8), w=w)
+    _, each = shared(before, per="channel")
+    _, one = shared(before)
+    assert each.steps[0].notes[0]["error"] < 0.9 * one.steps[0].notes[0]["error"]
+
+
+def test_channels_keep_their_places() -> None:
+    w = RNG.choice(np.array([-0.5, 0.25, 0.75]), (256, 64)) * LOUD
+    after, report = shared(product(w), per="channel", values=3)
+    assert report.steps[0].notes[0]["codebooks"] == 2
+    assert np.allclose(restored(after), w, rtol=1e-6)
+
+
+@pytest.mark.parametrize("per", ["layer", "channel"])
+@pytest.mark.parametrize("live", [0, 1, 40])
+def test_channels_of_zeros_come_back(per: Any, live: int) -> None:
+    w = np.where(np.arange(64) < live, RNG.choice(np.array([-1, 1.0]), (256, 64)), 0)
+    after, _ = shared(product(w), per=per)
+    assert np.array_equal(restored(after), w)
+
+
+def test_channels_that_are_alike_have_one_codebook() -> None:
+    _, report = shared(product(RNG.normal(size=(256, 64))), per="channel")
+    assert report.steps[0].notes[0]["codebooks"] == 1
+
+
+@pytest.mark.parametrize(
+    ("opset", "ir_version", "values", "kind"), [(21, 10, 16, "uint4"), (25, 13, 4, "uint2")]
+)
+def test_small_weights_stand_in_types_of_few_bits(
+    opset: int, ir_version: int, values: int, kind: str
+) -> None:
+    after, _ = shared(product(opset=opset, ir_version=ir_version), values=values)
+    assert kind in {tensor.dtype.name for tensor in after.constants()}
+    assert optimized(after) == ["MatMul"]
+
+
+def test_large_weights_stand_in_bytes_which_load_faster() -> None:
+    text = TEXT.replace("64", "256")
+    after, _ = shared(product(weights(256, 256), 21, text, 10))
+    assert "uint8" in {tensor.dtype.name for tensor in after.constants()}
+
+
+def test_rows_of_zeros_stay_zeros() -> None:
+    w = np.where(RNG.random((4096, 1)) < 0.2, RNG.normal(size=(4096, 4)), 0).reshape(256, 64)
+    after, report = shared(product(w), rows=4, values=64)
+    assert forms(report) == ["mask"]
+    assert not restored(after)[w == 0].any()
+
+
+def test_layers_share_what_takes_their_weights_apart() -> None:
+    text = """g (float[N, 256] x) => (float[N, 64] y, float[N, 64] z)
+    { y = MatMul(x, w) z = MatMul(x, v) }"""
+    after, _ = shared(holding(product(text=text), v=RNG.normal(size=(256, 64)).astype(np.float32)))
+    assert operators(after).count("Mod") == 1
+
+
+def test_shared_weights_are_known_as_narrow() -> None:
+    after, _ = shared(product(sparse(0.05)))
+    assert reads_narrow_weights(after, Context())
 
 
 LAYERS = {
@@ -164,7 +275,13 @@ def test_old_opsets_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["share{values=1}", "share{rows=0}", "share{rows=2,levels=uniform}"]
+    "spec",
+    [
+        "share{values=1}",
+        "share{rows=0}",
+        "share{rows=2,levels=uniform}",
+        "share{rows=2,per=channel}",
+    ],
 )
 def test_options_that_make_no_sense_are_refused(spec: str) -> None:
     with pytest.raises(SpecError):
