@@ -23,8 +23,10 @@ _WORDS = (np.uint8, np.uint16)
 _MOST_DIGITS = 16
 _RANGE_FROM = 11
 """The opset that has Range; before it, every word of a table stands in the file."""
-_LARGEST_TABLE = 2
-"""How many words a table may have for every word that is looked up in it."""
+_WORTH_IT = 64
+"""How many words of two bytes a table may have for every one that is looked up in it."""
+_WORTH_ITS_OWN = 2
+"""The same of a table of one weight's own values; the table of numbers serves all weights."""
 _NATIVE = ((4, 25, 13, ml_dtypes.uint2), (16, 21, 10, ml_dtypes.uint4))
 """How many numbers a type has, the opset and the IR version that know it, and the type."""
 _SMALL = 1 << 14
@@ -74,7 +76,7 @@ class Lookup:
         """Return the rows of *table*, (K, width), at *codes*, in all of the given *shape*."""
         base, width = table.shape
         packing = self._packing(codes, base)
-        if packing is not None:
+        if packing is not None and packing.used <= _WORTH_ITS_OWN * codes.size // packing.count:
             return self._unpacked(new, self._expanded(table, packing), codes, packing, shape)
         whole = width == 1
         places = self.numbers(new, codes.reshape(shape) if whole else codes, base)
@@ -167,7 +169,7 @@ def packing(base: int, size: int, words: Sequence[type]) -> Packing | None:
         made
         for made in fitting
         if made.count > np.dtype(made.kind).itemsize
-        and (made.kind is np.uint8 or made.used <= _LARGEST_TABLE * size // made.count)
+        and (made.kind is np.uint8 or made.used <= _WORTH_IT * size // made.count)
     ]
     return max(useful, key=lambda made: made.count / np.dtype(made.kind).itemsize, default=None)
 

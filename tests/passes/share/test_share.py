@@ -57,6 +57,8 @@ def forms(report: Report) -> list[Any]:
         ({"values": 4}, 1 / 16),
         ({"values": 6}, 1 / 12),
         ({"values": 3}, 1 / 20),
+        ({"values": 9}, 1 / 10),
+        ({"values": 40}, 1 / 6),
         ({"values": 256}, 1 / 4),
         ({"rows": 4, "values": 64}, 1 / 16),
         ({"levels": "uniform"}, 1 / 8),
