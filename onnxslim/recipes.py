@@ -46,7 +46,7 @@ _LOSSLESS = (
 
 _LEARNING = "batch=$batch,loss=$loss,temperature=$temperature,shift=$shift,mirror=$mirror"
 _DEEP = (
-    f"lossless,tune{{sparsity=$sparsity,epochs=$epochs,lr=$lr,{_LEARNING}}},share{{values=$values}},"
+    f"lossless,tune{{sparsity=$sparsity,epochs=$epochs,lr=$lr,{_LEARNING}}},share{{values=$values,aim=packed}},"
     f"tune{{epochs=$finish,lr=$finish_lr,{_LEARNING}}},strip"
 )
 """Han et al. 2016, Deep Compression, with pruning while tuning and no labels (docs/deep.md)."""

@@ -64,6 +64,8 @@ class Lookup:
     pieces: Pieces
     native: bool = False
     """Whether to use types of four and two bits."""
+    whole: bool = False
+    """Whether no number crosses a byte, as a coder of bytes likes it."""
 
     def numbers(self, new: Builder, codes: Array, base: int) -> Tensor:
         """Return *codes*, which are below *base*, as int32, in their shape."""
@@ -100,8 +102,8 @@ class Lookup:
         """Return how words hold *codes*, None where each has one of its own."""
         if self._native_type(base) is not None:
             return None
-        opset = self.pieces.model.opset
-        return packing(base, codes.size, _WORDS if opset >= _RANGE_FROM else _WORDS[:1])
+        only_bytes = self.whole or self.pieces.model.opset < _RANGE_FROM
+        return packing(base, codes.size, _WORDS[:1] if only_bytes else _WORDS)
 
     def _native_type(self, base: int) -> type | None:
         if not self.native:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from onnx import TensorProto
@@ -19,6 +20,8 @@ from onnxslim.sites import Site
 
 _GAPS = (16, 40, 256)
 """Gaps between weights are numbers below these, of which two bytes hold four, three or two."""
+Aim = Literal["file", "packed"]
+"""Which file shall be small, the model or what the coder of ``onnxslim pack`` makes of it."""
 _SPARSE_FROM = 11
 """The opset that has CumSum and ScatterElements."""
 
@@ -64,6 +67,7 @@ class Store:
 
     model: Model
     context: Context
+    aim: Aim = "file"
     written: list[Site] = field(default_factory=list)
     pieces: Pieces = field(init=False)
 
@@ -126,7 +130,7 @@ class Store:
         for name, form in self._forms(site, part):
             for native in (False, True)[: 1 + may_be_native(self.model, part.book.codes.size)]:
                 new = self.builder(site)
-                value = form(new, Lookup(self.pieces, native), part)
+                value = form(new, Lookup(self.pieces, native, self.aim == "packed"), part)
                 assert isinstance(value, Variable)
                 offers.append(self.priced(value, (new,), name))
         best = min(offers, key=lambda offer: offer.size)
@@ -140,7 +144,7 @@ class Store:
         if part.book.zero is not None and site.graph.version >= _SPARSE_FROM:
             yield "mask", _mask
             if part.book.table.shape[1] == 1:
-                for limit in _GAPS:
+                for limit in _GAPS if self.aim == "file" else _GAPS[-1:]:
                     yield "gaps", _gaps(limit)
 
 

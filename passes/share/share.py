@@ -14,7 +14,7 @@ from onnxslim.ir import Array, Model
 from onnxslim.moments import Moments
 from onnxslim.passes.share._codebook import Codebook, Levels, fit
 from onnxslim.passes.share._groups import Fit, channel_axes, offered
-from onnxslim.passes.share._storage import Offer, Part, Store
+from onnxslim.passes.share._storage import Aim, Offer, Part, Store
 from onnxslim.passes.share._weighting import Weighting, importance, lacking
 from onnxslim.sites import Site, find
 
@@ -31,7 +31,8 @@ class Share(Pass):
     bytes. *rows* weights in a row may share a row of values (product quantization).
     ``levels=uniform`` takes multiples of one step, which pack well. ``weighting`` says which errors
     matter: those of weights that meet strong inputs (power, needs calibration data) or of those
-    that the loss depends on (fisher, needs --importance). Run the lossless recipe before.
+    that the loss depends on (fisher, needs --importance). ``aim=packed`` makes the packed file
+    small, not the model itself. Run the lossless recipe before.
     """
 
     name = "share"
@@ -44,6 +45,7 @@ class Share(Pass):
     levels: Levels = "kmeans"
     rows: int = 1
     weighting: Weighting = "none"
+    aim: Aim = "file"
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -66,7 +68,7 @@ class Share(Pass):
         moments = Moments(context)
         if self.weighting == "power":
             moments.observe(model, sites)
-        store = Store(model, context)
+        store = Store(model, context, self.aim)
         made = {
             site: _note(site, parts, offer)
             for site, parts, offer in self._offers(store, sites, moments)

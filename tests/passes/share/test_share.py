@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from kit import assert_declines, holding, model, operators, optimized
 from nets import weights
 from onnxslim import Calibration, Context, Model, Pipeline, parse
 from onnxslim.errors import MissingData, SpecError
+from onnxslim.pack import save
 from onnxslim.passes.share._codebook import fit
 from onnxslim.passes.share.share import Share
 from onnxslim.pipeline import Report
@@ -97,6 +99,24 @@ def test_zeros_stay_zeros_in_the_shortest_form(density: float, form: str) -> Non
     after, report = shared(product(w), values=15)
     assert forms(report) == [form]
     assert np.array_equal(restored(after) == 0, w == 0)
+
+
+def test_short_gaps_take_half_a_byte() -> None:
+    before = product(sparse(0.1))
+    file, _ = shared(before)
+    whole, _ = shared(before, aim="packed")
+    assert file.size() < 0.95 * whole.size()
+
+
+def test_what_will_be_packed_keeps_to_bytes(tmp_path: Path) -> None:
+    w = np.where(RNG.random((256, 1024)) < 0.06, RNG.normal(size=(256, 1024)), 0)
+    before = product(w, text=TEXT.replace("64", "1024"))
+
+    def packed(aim: str) -> int:
+        save(shared(before, values=8, aim=aim)[0], tmp_path / aim)
+        return (tmp_path / aim).stat().st_size
+
+    assert packed("packed") < 0.95 * packed("file")
 
 
 def test_onnxruntime_runs_the_same_operators_as_before() -> None:
