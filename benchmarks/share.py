@@ -1,6 +1,6 @@
-"""What sharing weights saves and costs, without tuning.
+"""What sharing weights saves and costs, without tuning; with *tuned*, with it.
 
-    python -m benchmarks.share ../shared
+    python -m benchmarks.share ../shared [tuned]
 
 Where a density is given, weights are first set to zero by magnitude (a last layer of few weights
 keeps 40 %). Bytes are of whole files, the signal-to-noise ratio is of the outputs on test images
@@ -54,6 +54,14 @@ _RUNS: dict[str, tuple[tuple[float, str], ...]] = {
         (1.0, "share{weighting=power,per=channel}"),
     ),
 }
+_TUNED = {
+    "share": "epochs=10,lr=0.005",
+    "share{values=256,rows=4}": "epochs=10,lr=0.03",
+    "share{values=256,rows=8}": "epochs=10,lr=0.03",
+    "share-hashed": "epochs=20,lr=0.3",
+    "share-hashed{ratio=0.03}": "epochs=20,lr=0.3",
+}
+"""By pass, how values are tuned on MNIST's training images, without labels."""
 _SMALL = 5_000
 _CALIBRATED = 1_000
 _LOADS = 9
@@ -69,6 +77,21 @@ def main(shared: Path) -> None:
         for density, spec in runs:
             before, _ = Pipeline(parse("lossless"))(Model.from_proto(pruned(proto, density)))
             print(row(name, density, spec, before, data), flush=True)
+
+
+def tuned(shared: Path) -> None:
+    """Print what tuning makes of LeNet-300-100."""
+    model, data = Model.load(shared / "models" / "seeds" / "lenet300.onnx"), digits(shared / "data")
+    parts = np.array_split(data.samples, len(data.samples) // 100)
+    calibration = Calibration.of([{data.name: part} for part in parts])
+    print("| pass | tuned | bytes | packed | error |")
+    print("| --- | --- | ---: | ---: | ---: |")
+    for spec, options in _TUNED.items():
+        steps = parse(f"{spec},tune{{{options},loss=kl,temperature=4}},strip")
+        after, _ = Pipeline(steps, check="off")(model, calibration)
+        error = 100 * float((data.answer(scores(after, data)) != data.answers).mean())
+        sizes = f"{after.size():,} | {packed(after):,}"
+        print(f"| `{spec}` | `{options}` | {sizes} | {error:.2f} % |", flush=True)
 
 
 def row(name: str, density: float, spec: str, before: Model, data: Dataset) -> str:
@@ -131,4 +154,4 @@ def loading(model: Model) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (tuned if "tuned" in sys.argv[2:] else main)(Path(sys.argv[1]))

@@ -16,10 +16,8 @@ _LEAST = 1e-6
 """What a weight counts that nothing depends on, relative to the mean."""
 
 
-def lacking(weighting: Weighting, data: bool, importance: bool) -> str | None:
-    """Say what *weighting* needs and the user did not give."""
-    if weighting == "power" and not data:
-        return "calibration data; give it with -c FILE"
+def lacking(weighting: Weighting, importance: bool) -> str | None:
+    """Say what *weighting* cannot do without and the user did not give."""
     if weighting == "fisher" and not importance:
         return "Fisher's information; give it with --importance FILE.npz, see docs/prune.md"
     return None

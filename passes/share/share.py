@@ -60,7 +60,7 @@ class Share(Pass):
 
     def lacking(self, data: bool, importance: bool) -> str | None:
         """Say what else must be given."""
-        return lacking(self.weighting, data, importance)
+        return lacking(self.weighting, importance)
 
     def apply(self, model: Model, context: Context) -> int:
         """Fit codebooks for every weight, or one for all, and store what they make of it."""

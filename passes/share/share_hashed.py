@@ -40,7 +40,7 @@ class ShareHashed(Pass):
 
     def lacking(self, data: bool, importance: bool) -> str | None:
         """Say what else must be given."""
-        return lacking(self.weighting, data, importance)
+        return lacking(self.weighting, importance)
 
     def apply(self, model: Model, context: Context) -> int:
         """Fit values to every weight and let the model compute which one it has."""

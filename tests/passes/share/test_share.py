@@ -181,10 +181,14 @@ def test_weights_of_unknown_importance_count_alike() -> None:
     assert any("count alike" in reason for reason in report.steps[0].declined)
 
 
-@pytest.mark.parametrize(("weighting", "missing"), [("power", "-c"), ("fisher", "--importance")])
-def test_weighting_asks_for_what_it_needs(weighting: Any, missing: str) -> None:
-    with pytest.raises(MissingData, match=missing):
-        shared(product(), weighting=weighting)
+def test_weights_count_alike_without_calibration_data() -> None:
+    _, report = shared(product(), weighting="power")
+    assert "its weights count alike: it needs calibration data" in report.steps[0].declined
+
+
+def test_fisher_asks_for_what_it_needs() -> None:
+    with pytest.raises(MissingData, match="--importance"):
+        shared(product(), weighting="fisher")
 
 
 LOUD = np.where(np.arange(64) % 4 == 0, 4.0, 1.0)
