@@ -23,7 +23,7 @@ _CLOSE = np.float16
 _FINE = 16
 """So many weights that can be told apart must there be for every cluster."""
 _CHUNK = 1 << 16
-_TRIED = np.linspace(0.3, 1.0, 15)
+_TRIED = np.geomspace(0.05, 1.0, 40)
 """Ranges to try for uniform levels, relative to that of the weights."""
 
 

@@ -144,6 +144,18 @@ def test_levels_of_one_step_are_multiples_of_it() -> None:
     assert np.abs(table).min() < 1e-6
 
 
+def test_levels_leave_far_weights_out() -> None:
+    values = np.append(RNG.normal(size=4_000), 40.0).astype(np.float32)[:, None]
+    assert fit(values, np.ones(4_001), 4, "uniform", 0).table.max() < 10
+
+
+def test_values_are_the_means_of_their_weights() -> None:
+    values = RNG.normal(size=(50_000, 1)).astype(np.float32)
+    book = fit(values, np.ones(50_000), 64, "kmeans", 0)
+    means = np.bincount(book.codes, values[:, 0]) / np.bincount(book.codes)
+    assert np.abs(book.table[:, 0] - means).max() < 2e-3
+
+
 def test_layers_can_share_one_codebook() -> None:
     text = """g (float[N, 256] x) => (float[N, 64] y, float[N, 64] z)
     { y = MatMul(x, w) z = MatMul(x, v) }"""
