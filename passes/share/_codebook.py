@@ -59,14 +59,14 @@ def fit(rows: Array, weights: Array, size: int, levels: Levels, seed: int) -> Co
 
 
 def _centres(rows: Array, weights: Array, size: int, levels: Levels, seed: int) -> Array:
-    distinct = np.unique(rows, axis=0)
-    if len(distinct) <= size:
-        return distinct
     if rows.shape[1] == 1:
         rows, weights = _condensed(rows, weights, _FINE * size)
     if len(rows) > _SAMPLE:
         chosen = np.random.default_rng(seed).choice(len(rows), _SAMPLE, replace=False)
         rows, weights = rows[chosen], weights[chosen]
+    distinct = np.unique(rows, axis=0)
+    if len(distinct) <= size:
+        return distinct
     if levels == "uniform":
         return _uniform(rows, weights, size)
     found = [_clustered(rows, weights, size, start, seed) for start in _starts(rows, weights, size)]
@@ -88,15 +88,16 @@ def _condensed(rows: Array, weights: Array, least: int) -> tuple[Array, Array]:
     """Return the means of weights that are all but equal, with what they count together.
 
     Clusters of these are those of all, and are found in a fraction of the time. Where fewer than
-    *least* would be left, all are.
+    *least* would be left, the weights stay as they are, one of each.
     """
     values = rows[:, 0]
-    close = (values / np.abs(values).max()).astype(_CLOSE)
-    kept, places = np.unique(close, return_inverse=True)
-    counts = np.bincount(places, weights)
-    if len(kept) < least or not counts.all():
-        return rows, weights
-    return (np.bincount(places, weights * values) / counts)[:, None], counts
+    close = (values / np.abs(values).max()).astype(_CLOSE).view(np.uint16)
+    counts = np.bincount(close, weights)
+    kept = counts > 0
+    if kept.sum() < least:
+        distinct, places = np.unique(values, return_inverse=True)
+        return distinct[:, None], np.bincount(places, weights)
+    return (np.bincount(close, weights * values)[kept] / counts[kept])[:, None], counts[kept]
 
 
 def _starts(rows: Array, weights: Array, size: int) -> Iterator[Array | str]:
