@@ -215,6 +215,6 @@ def _is_unpacked(tensor: Tensor | None) -> bool:
         source = ir.producer(item)
         if source is None or source.operator not in _UNPACKING:
             return False
-        converted |= source.operator in ("Cast", "DequantizeLinear", "Range")
+        converted |= source.operator in ("Cast", "DequantizeLinear")
         pending.extend(source.inputs)
     return converted

@@ -278,7 +278,9 @@ def test_layers_share_what_takes_their_weights_apart() -> None:
 
 def test_shared_weights_are_known_as_narrow() -> None:
     after, _ = shared(product(sparse(0.05)))
-    assert reads_narrow_weights(after, Context())
+    context = Context()
+    reads_narrow_weights(after, context)
+    assert [name for name, _ in context.places] == ["MatMul -> y"]
 
 
 LAYERS = {
@@ -301,6 +303,14 @@ def test_shares_the_weights_of(name: str) -> None:
 def test_small_weights_stay() -> None:
     text = "g (float[N, 4] x) => (float[N, 4] y) { y = MatMul(x, w) }"
     assert_declines(product(weights(4, 4), text=text), Share(), "would grow")
+
+
+def test_large_weights_pay_for_what_small_ones_share() -> None:
+    text = """g (float[N, 64] x, float[N, 256] u) => (float[N, 1] z, float[N, 64] y)
+    { z = MatMul(x, v) y = MatMul(u, w) }"""
+    v = RNG.choice(np.array([-0.5, 0.25, 0.75], np.float32), (64, 1))
+    _, report = shared(holding(product(text=text), v=v), values=3)
+    assert [row["weights"] for row in report.steps[0].notes] == [64, 256 * 64]
 
 
 def test_weights_that_do_not_divide_into_rows_stay() -> None:
