@@ -318,6 +318,12 @@ def test_weights_that_do_not_divide_into_rows_stay() -> None:
     assert_declines(product(weights(5, 5), text=text), Share(rows=2), "do not divide")
 
 
+def test_opset_10_has_what_unpacks() -> None:
+    w = RNG.choice(np.array([-0.5, 0.25, 0.75], np.float32), (256, 64))
+    after, _ = shared(product(w, opset=10), values=3)
+    assert np.array_equal(restored(after), w)
+
+
 def test_old_opsets_are_refused() -> None:
     assert_declines(product(opset=9), Share(), "needs opset 10")
 
