@@ -119,6 +119,11 @@ def test_what_will_be_packed_keeps_to_bytes(tmp_path: Path) -> None:
     assert packed("packed") < 0.95 * packed("file")
 
 
+def test_what_will_be_packed_has_no_codes_across_bytes() -> None:
+    after, _ = shared(product(), values=9, aim="packed")
+    assert np.uint16 not in {tensor.dtype for tensor in after.constants()}
+
+
 def test_onnxruntime_runs_the_same_operators_as_before() -> None:
     for density in (1.0, 0.3, 0.05):
         after, _ = shared(product(sparse(density)))
