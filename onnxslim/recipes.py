@@ -46,8 +46,8 @@ _LOSSLESS = (
 
 _LEARNING = "batch=$batch,loss=$loss,temperature=$temperature,shift=$shift,mirror=$mirror"
 _DEEP = (
-    f"lossless,tune{{sparsity=$sparsity,epochs=$epochs,lr=$lr,{_LEARNING}}},share{{values=$values,aim=packed}},"
-    f"tune{{epochs=$finish,lr=$finish_lr,{_LEARNING}}},strip"
+    f"lossless,tune{{sparsity=$sparsity,epochs=$epochs,lr=$lr,{_LEARNING}}},"
+    f"share{{values=$values,aim=$aim}},tune{{epochs=$finish,lr=$finish_lr,{_LEARNING}}},strip"
 )
 """Han et al. 2016, Deep Compression, with pruning while tuning and no labels (docs/deep.md)."""
 
@@ -61,6 +61,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             {
                 "sparsity": "0.9",
                 "values": "16",
+                "aim": "file",
                 "epochs": "20",
                 "lr": "0.03",
                 "finish": "4",

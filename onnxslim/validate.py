@@ -645,7 +645,7 @@ def _powers(expected: Array, found: Any) -> Array:
     finite = np.isfinite(expected)
     signal = expected[finite].astype(np.float64)
     noise = np.asarray(found)[finite].astype(np.float64) - signal
-    return np.array([np.nan_to_num(noise**2, nan=np.inf).sum(), (signal**2).sum()])
+    return np.array([np.nan_to_num(noise**2, nan=np.inf, posinf=np.inf).sum(), (signal**2).sum()])
 
 
 def _ratio(noise: float, signal: float) -> float:

@@ -85,7 +85,7 @@ def decode(block: memoryview, size: int, kind: Kind) -> bytes:
 
 def _forms(values: Numbers, kind: Kind) -> Iterator[Form]:
     yield Form(Digits(256, kind.width))
-    if kind.width == 1:
+    if kind.width <= 2 and not kind.rotated:
         yield from map(Form, packings(int(values.max(initial=0))))
     sample = np.unique(values[: 2 * _SAMPLE])
     if len(sample) <= _SAMPLE:
@@ -171,7 +171,7 @@ def _read_form(source: Decoder, kind: Kind) -> Form:
         table = kind._replace(tagged=False).numbers(source.take(length * kind.width))
         return Form(Digits(length, 1) if length <= 256 else Digits(256, 2), table)
     digits = Digits(source.choose(_BASES), source.choose(_PLACES))
-    packed = kind.width == 1 and 2 <= digits.base < 256 and digits.places > 1
+    packed = kind.width <= 2 and 2 <= digits.base < 256 and digits.places > 1
     if not packed and digits != (256, kind.width):
         raise ModelError("a block is damaged")
     return Form(digits)

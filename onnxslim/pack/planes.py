@@ -2,7 +2,7 @@
 
 * bytes of numbers: floats are rotated by one bit, so that the exponent fills the first byte and the
   sign, which is noise, joins the noise at the end of the mantissa
-* digits of packed codes, such as two of four bits or three to base six in a byte
+* digits of packed codes, such as two of four bits in a byte or five to base nine in two
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Digits(NamedTuple):
 
 
 def packings(largest: int) -> Iterator[Digits]:
-    """Yield the ways in which bytes up to *largest* may hold several codes each."""
+    """Yield the ways in which words up to *largest* may hold several codes each."""
     for count in range(2, 9):
         base = 2
         while base**count <= largest:

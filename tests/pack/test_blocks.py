@@ -51,14 +51,17 @@ def test_a_codebook_is_found() -> None:
     assert packed(shared.tobytes(), FLOAT) < 1.02 * NORMAL.size / 2 + 64
 
 
-@pytest.mark.parametrize(("base", "count"), [(16, 2), (6, 3), (3, 5), (2, 8)])
-def test_codes_packed_in_bytes_take_their_entropy(base: int, count: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "base", "count"),
+    [(1, 16, 2), (1, 6, 3), (1, 3, 5), (1, 2, 8), (2, 9, 5)],
+)
+def test_codes_packed_in_words_take_their_entropy(width: int, base: int, count: int) -> None:
     share = 0.5 ** np.arange(1, base + 1)
     share /= share.sum()
     digits = RNG.choice(base, (4_000, count), p=share)
-    data = (digits @ base ** np.arange(count)).astype(np.uint8)
+    data = (digits @ base ** np.arange(count)).astype(f"<u{width}")
     entropy = -(share * np.log2(share)).sum() * digits.size / 8
-    assert packed(data.tobytes(), BYTE) < 1.02 * entropy + 32
+    assert packed(data.tobytes(), Kind(width, False)) < 1.02 * entropy + 48
 
 
 def test_repetition_is_left_to_zstandard() -> None:

@@ -36,12 +36,14 @@ def test_the_floats_of_an_attribute_lose_their_tags() -> None:
     assert TAGGED.numbers(tagged).tolist() == Kind(4, True).numbers(floats).tolist()
 
 
-@pytest.mark.parametrize("largest", [1, 3, 26, 80, 215, 242, 255])
-def test_packed_codes_come_back(largest: int) -> None:
-    values = np.arange(largest + 1, dtype=np.uint8)
+@pytest.mark.parametrize(
+    ("width", "largest"), [(1, size) for size in (1, 3, 26, 80, 215, 242, 255)] + [(2, 59_048)]
+)
+def test_packed_codes_come_back(width: int, largest: int) -> None:
+    values = np.arange(largest + 1, dtype=f"u{width}")
     for digits in packings(largest):
         planes = [plane.symbols for plane in digits.split(values)]
-        assert digits.join(planes, 1).tolist() == values.tolist(), digits
+        assert digits.join(planes, width).tolist() == values.tolist(), digits
 
 
 def test_three_codes_to_base_six_in_a_byte_are_seen() -> None:
