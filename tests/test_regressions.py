@@ -390,3 +390,11 @@ def test_a_dimension_that_may_be_0_beside_1_adds_something() -> None:
     }""")
     _, report = Pipeline(parse("simplify-shape-inputs"), check="off")(before)
     assert not report.changed
+
+
+def test_a_backward_slice_begins_inside_the_axis() -> None:
+    before = model("""g (float[1, 4] x) => (int64[2] y)
+    <int64[1] start = {-2}, int64[1] end = {-9}, int64[1] axis = {0}, int64[1] step = {-1}> {
+        s = Slice(x, start, end, axis, step) y = Shape(s)
+    }""")
+    assert_rewrites(before, FoldKnownValues(), [])

@@ -3,5 +3,6 @@
 from onnxslim.shapes.expr import Expr, Sym
 from onnxslim.shapes.facts import Facts, infer
 from onnxslim.shapes.inferred import Dim, hide_misread, say_clearly
+from onnxslim.shapes.site import places_of_slice
 
-__all__ = ["Dim", "Expr", "Facts", "Sym", "hide_misread", "infer", "say_clearly"]
+__all__ = ["Dim", "Expr", "Facts", "Sym", "hide_misread", "infer", "places_of_slice", "say_clearly"]

@@ -22,6 +22,7 @@ from onnxslim.shapes.site import (
     Unknown,
     axis_of,
     is_short,
+    places_of_slice,
     whole,
 )
 
@@ -448,7 +449,7 @@ def slice_length(dim: Expr, start: Expr, end: Expr, step: int) -> Expr | None:
         if (start, step) in ((-1, -1), (ENDLESS, -1)) and isinstance(end, int) and end <= -ENDLESS:
             return dim
         if isinstance(dim, int) and isinstance(start, int) and isinstance(end, int):
-            return len(range(dim)[start : (None if end < -dim else end) : step])
+            return len(places_of_slice(dim, start, end, step))
         return None
     first, last = _clamped(start, dim), _clamped(end, dim)
     if first is None or last is None or not step:

@@ -230,3 +230,11 @@ def axis_of(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise Unknown
     return axis % rank if rank else 0
+
+
+def places_of_slice(size: int, start: int, end: int, step: int) -> range:
+    """Return the places that a Slice takes of an axis of *size*.
+
+    They are those of Python, but that a backward slice begins inside the axis (Slice-13).
+    """
+    return range(size)[max(start, -size) if step < 0 else start : end : step]

@@ -29,6 +29,7 @@ from onnxslim.shapes.site import (
     Value,
     axis_of,
     is_short,
+    places_of_slice,
     whole,
 )
 
@@ -137,13 +138,10 @@ def _box(value: Any) -> Value:
 @rule("Slice")
 def _slice(at: Site) -> Sequence[Value | None]:
     value = at.value(0)
-    cuts = [slice(None)] * value.ndim
     for axis, start, end, step in slices(at, value.ndim):
-        start, end = whole((start, end))
-        if step < 0 and end < -value.shape[axis]:
-            end = None  # to the first element; Python would count from the end once more
-        cuts[axis] = slice(start, end, step)
-    return [value[tuple(cuts)]]
+        places = places_of_slice(value.shape[axis], *whole((start, end)), step)
+        value = value.take(np.array(places, int), axis)
+    return [value]
 
 
 @rule("Concat")

@@ -15,6 +15,7 @@ from onnxslim.passes.channels._analysis import LARGEST, Site, Transfer
 from onnxslim.passes.channels._movement import renumbered
 from onnxslim.passes.channels._values import ONE, Channels
 from onnxslim.rewrite import Builder
+from onnxslim.shapes import places_of_slice
 
 
 def _concat(site: Site) -> list[Channels]:
@@ -236,7 +237,7 @@ def _slice(site: Site) -> list[Channels]:
         site.require(extent is not None, "it is sliced where its size is not known")
         site.require(step == 1 or len(axes) == 1, "it is sliced in steps along several axes")
         assert extent is not None
-        places = np.arange(extent)[start:end:step]
+        places = np.array(places_of_slice(extent, start, end, step), int)
         site.require(len(places), "nothing is left of it")
         wide = site.values.spread(result, a, extent, broadcasts=False)
         result = part(site, result, wide, a, places)
@@ -274,7 +275,7 @@ def _cut_slice(site: Site, new: Builder) -> None:
         return
     axis, kept = cut
     start, end, step = axes[axis]
-    chosen = np.arange(len(kept))[start:end:step]
+    chosen = np.array(places_of_slice(len(kept), start, end, step), int)
     chosen = (np.cumsum(kept) - 1)[chosen[kept[chosen]]]
     if step == 1:
         bounds = {**axes, axis: (int(chosen[0]), int(chosen[-1]) + 1, 1)}

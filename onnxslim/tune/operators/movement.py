@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from onnxslim.shapes import places_of_slice
 from onnxslim.tune.operators.table import (
     Call,
     Value,
@@ -110,11 +111,11 @@ def _slice(
     along = ints(axes) if axes is not None else list(range(len(begins)))
     strides = ints(steps) if steps is not None else [1] * len(begins)
     for axis, begin, stop, step in zip(along or [], begins, stops, strides or [], strict=True):
-        taken = range(x.shape[axis])[begin:stop:step]
         if step > 0:
             x = x[(*[slice(None)] * (axis % x.dim()), slice(begin, stop, step))]
         else:
-            x = x.index_select(axis, torch.tensor(list(taken), dtype=torch.int64))
+            taken = places_of_slice(x.shape[axis], begin, stop, step)
+            x = x.index_select(axis, torch.tensor(taken, dtype=torch.int64))
     return x
 
 
