@@ -23,7 +23,8 @@ def each(
     """Yield what *function* makes of each of *items*, in order, as soon as it is there.
 
     With one job, and on this machine, no process is started. A cluster's *scheduler* is an address
-    such as ``tcp://host:8786``. What goes to other processes must be picklable. Raises
+    such as ``tcp://host:8786``; ray without one starts a cluster on this machine, and tells results
+    when all of them are there. What goes to other processes must be picklable. Raises
     MissingPackage, and InputError where the cluster cannot be reached.
     """
     if backend == "local" and jobs == 1:
@@ -32,7 +33,8 @@ def each(
     import joblib  # comes with scikit-learn, and takes time to import
 
     with _cluster(backend, scheduler):
-        parallel = joblib.Parallel(n_jobs=jobs if backend == "local" else -1, return_as="generator")
+        told = "list" if backend == "ray" else "generator"  # joblib's backend of ray has no other
+        parallel = joblib.Parallel(n_jobs=jobs if backend == "local" else -1, return_as=told)
         yield from parallel(joblib.delayed(function)(item) for item in items)
 
 
@@ -59,7 +61,10 @@ def _start_ray(address: str | None) -> None:
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise MissingPackage("ray is not installed: pip install 'onnxslim[ray]'") from error
-    ray.init(address=address, ignore_reinit_error=True)
+    try:
+        ray.init(address, ignore_reinit_error=True, logging_level="warning", log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"the cluster {address} does not answer: {error}") from error
     register_ray()
 
 

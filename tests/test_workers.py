@@ -35,6 +35,12 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_results() -> None:
         assert [first, *(n for n, _ in found)] == [n**2 for n in range(24)]
 
 
+def test_ray_gives_the_same_results() -> None:
+    pytest.importorskip("ray")
+    found = workers.each(slowly_squared, range(4), backend="ray")
+    assert [n for n, _ in found] == [0, 1, 4, 9]
+
+
 def test_a_scheduler_must_be_named() -> None:
     pytest.importorskip("distributed")
     with pytest.raises(InputError, match="--scheduler"):

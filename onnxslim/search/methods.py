@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 _BITS = (8, 6, 5, 4, 3, 2)
-_VALUES = (256, 64, 32, 16, 8, 4)
+_VALUES = (256, 40, 16, 9, 6, 4)
+_ROWS = (2, 3, 4, 6, 8, 12)
 _ZEROS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 _RATIOS = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
 _TUNED = (0.5, 0.7, 0.8, 0.9, 0.94, 0.96)
@@ -19,7 +20,8 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
     "integers, weights only": tuple(f"quantize-weights{{bits={b},rounding=gptq}}" for b in _BITS),
     "integers, products only": ("quantize-dynamic",),
     "sharing": tuple(f"share{{values={v},weighting=power}}" for v in _VALUES),
-    "pruning": tuple(f"prune{{sparsity={s},criterion=obs}},share{{values=64}}" for s in _ZEROS),
+    "sharing of rows": tuple(f"share{{values=256,rows={r}}}" for r in _ROWS),
+    "pruning": tuple(f"prune{{sparsity={s},criterion=obs}},share{{values=40}}" for s in _ZEROS),
     "low rank": tuple(f"factorize-low-rank{{ratio={r}}}" for r in _RATIOS),
     "low rank, integers": tuple(
         f"factorize-low-rank{{ratio={r}}},lossless,quantize-weights{{bits=8}}" for r in _RATIOS
@@ -33,6 +35,9 @@ _WITH_TUNING: Mapping[str, tuple[str, ...]] = {
     ),
     "sharing, tuned": tuple(
         f"share{{values={v}}},tune{{epochs=4,lr=0.005,temperature=4}}" for v in _VALUES
+    ),
+    "sharing of rows, tuned": tuple(
+        f"share{{values=256,rows={r}}},tune{{epochs=6,lr=0.02,temperature=4}}" for r in _ROWS
     ),
     "low rank, tuned": tuple(
         f"factorize-low-rank{{ratio={r}}},lossless,tune{{epochs=4,lr=0.01,temperature=4}},"
@@ -63,5 +68,6 @@ def by_layer() -> Iterator[tuple[str, ...]]:
     """Yield what may be done to single layers: the passes, in order."""
     for bits in _BITS:
         yield (f"quantize-weights{{bits={bits},rounding=gptq}}",)
-    for sparsity, values in ((0.5, 32), (0.7, 32), (0.8, 16), (0.9, 16)):
+    yield ("share{values=256,rows=4}",)
+    for sparsity, values in ((0.5, 40), (0.7, 40), (0.8, 16), (0.9, 16)):
         yield f"prune{{sparsity={sparsity},criterion=obs}}", f"share{{values={values}}}"
