@@ -301,13 +301,13 @@ def resnets(bench: Bench, name: str, settings: Sequence[tuple[float, int, int]])
 
 def resnet20(bench: Bench) -> None:
     """ResNet-20 to an eighth and less."""
-    settings = [(0.6, 16, 16), (0.75, 16, 24), (0.85, 16, 24)]
+    settings = [(0.6, 24, 12), (0.7, 24, 12), (0.81, 16, 16)]
     resnets(bench, "classify/cifar10_resnet20_bn.onnx", settings)
 
 
 def resnet56(bench: Bench) -> None:
     """ResNet-56 to an eighth and less."""
-    settings = [(0.6, 16, 10), (0.75, 16, 10), (0.85, 16, 10)]
+    settings = [(0.6, 24, 8), (0.7, 24, 8), (0.81, 16, 12)]
     resnets(bench, "classify/cifar10_resnet56_bn.onnx", settings)
 
 

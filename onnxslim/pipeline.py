@@ -73,9 +73,20 @@ class Step:
             "seconds": round(self.seconds, 6),
             "skipped": self.skipped,
             "declined": self.declined,
-            "difference": None if self.difference is None else asdict(self.difference),
+            "difference": None if self.difference is None else self.difference.as_dict(),
             "notes": list(self.notes),
         }
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """How far an output moved, in itself and relative to its scale, and how far rounding may."""
+
+    name: str
+    max_abs: float
+    relative: float | None
+    """None where integers or texts differ."""
+    allowed: float | None
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,8 @@ class Validation:
     reason: str | None = None
     held_out: HeldOut | None = None
     """How the result answers on samples that were not learned from, after tuning."""
+    outputs: tuple[OutputError, ...] = ()
+    """Each output by itself; those above are of the worst."""
 
 
 @dataclass(frozen=True)
@@ -503,6 +516,7 @@ class _Run:
         return Validation(
             reference.count, found.max_abs, found.relative, _finite(allowed), found.onnxruntime,
             passed=True, sqnr=_finite(sqnr), reason=reference.note, held_out=self._held_out(),
+            outputs=tuple(map(_output_error, found.outputs)),
         )  # fmt: skip
 
     def _difference(self, reference: Reference, content: runtime.Source) -> Difference:
@@ -571,6 +585,11 @@ class _Run:
         if self.reference is None:
             self.reference = Reference(source, self.model, self.data, self.pipeline.seed)
         return self.reference
+
+
+def _output_error(found: Difference) -> OutputError:
+    relative, allowed = (_finite(value) for value in (found.relative, found.allowed))
+    return OutputError(found.output, found.max_abs, relative, allowed)
 
 
 def _finite(number: float | None) -> float | None:

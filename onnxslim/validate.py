@@ -157,11 +157,17 @@ class Difference:
     """Name of the worst output."""
     allowed: float
     """The largest relative difference that still is rounding (0 where bits must agree)."""
+    outputs: tuple[Difference, ...] = ()
+    """The same for each output alone."""
 
     @property
     def passed(self) -> bool:
         """Whether the difference is allowed."""
         return self.relative <= self.allowed
+
+    def as_dict(self) -> dict[str, float | str | None]:
+        """Return plain data of the worst output."""
+        return {key: value for key, value in vars(self).items() if key != "outputs"}
 
 
 @dataclass(frozen=True)
@@ -478,10 +484,12 @@ class Reference:
                 if not level.optimize or case.refused is None:
                     when = " with onnxruntime's optimizations" if level.optimize else ""
                     raise BrokenModel(f"the result does not run{when}: {reason}")
-        return max(
-            self._differences(found, effect),
-            key=_excess,
-            default=Difference(0.0, 0.0, None, "", self._rounding),
+        worst: dict[str, Difference] = {}
+        for one in self._differences(found, effect):
+            worst[one.output] = max(one, worst.get(one.output, one), key=_excess)
+        none = Difference(0.0, 0.0, None, "", self._rounding)
+        return replace(
+            max(worst.values(), key=_excess, default=none), outputs=tuple(worst.values())
         )
 
     def noise(self, candidate: Source) -> float:

@@ -49,7 +49,7 @@ def test_keys(plain: dict[str, Any]) -> None:
         ]  # fmt: skip
     assert list(plain["validation"]) == [
         "feeds", "max_abs", "relative", "allowed", "onnxruntime", "passed", "sqnr",
-            "reason", "held_out",
+        "reason", "held_out", "outputs",
     ]  # fmt: skip
     assert list(plain["versions"]) == [
         "onnxslim", "onnx", "onnxruntime", "onnx-graphsurgeon", "numpy", "scikit-learn",

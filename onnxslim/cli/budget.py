@@ -21,7 +21,8 @@ NAMES = (
 )
 """The options, by the names of their parameters."""
 _BESIDE = (
-    *("data", "output", "save_recipe", "external_data", "seed", "dry_run", "quiet", "verbose"),
+    *("data", "output", "save_recipe", "report", "external_data", "seed", "dry_run"),
+    *("quiet", "verbose"),
     *("color", "resize", "crop", "scale", "mean", "std", "layout"),
 )
 """Other options that a search heeds."""

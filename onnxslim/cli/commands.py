@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,6 +252,9 @@ def slim(
             found = budget.searched(model, data, limits, said, seed, progress)
         budget.write(found, destination, external_data, quiet)
         recipe.save(save_recipe, found.best.spec, of_search=True)
+        _write_report(
+            report, lambda pages: pages.search_page(found, model.name), lambda: found.as_dict()
+        )
         return 0
     with warnings_as_lines(quiet), display.progress() as progress:
         if no_shape_infer:
@@ -282,7 +285,11 @@ def slim(
         if destination is not None:
             outcome.save(destination, external_data)
     recipe.save(save_recipe, passes)
-    _write_report(outcome, report, model, passes)
+    _write_report(
+        report,
+        lambda pages: pages.page(outcome.report, outcome.model, model.name, passes),
+        lambda: outcome.report.as_dict(),
+    )
     display.outcome(outcome.report, verbose)
     if explain and not quiet:
         _explain(outcome)
@@ -323,15 +330,18 @@ def _log(quiet: bool, verbose: int) -> None:
     logging.basicConfig(level=level, format="onnxslim: %(message)s")
 
 
-def _write_report(outcome: Outcome, path: Path | None, model: Path, passes: str) -> None:
+def _write_report(
+    path: Path | None, page: Callable[[Any], str], data: Callable[[], dict[str, Any]]
+) -> None:
+    """Write a page, or data for programs, by the suffix of *path*."""
     if path is None:
         return
     if path.suffix in (".html", ".htm"):
-        from onnxslim.report import page
+        from onnxslim import report
 
-        text = page(outcome.report, outcome.model, model.name, passes)
+        text = page(report)
     else:
-        text = json.dumps(outcome.report.as_dict(), indent=2) + os.linesep
+        text = json.dumps(data(), indent=2) + os.linesep
     path.write_text(text, encoding="utf-8")
 
 

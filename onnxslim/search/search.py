@@ -7,7 +7,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from onnxslim import workers
 from onnxslim.api import Data, Source, as_model, calibration
+from onnxslim.cost import Stats, measure
 from onnxslim.data import Calibration, input_specs
 from onnxslim.errors import BudgetMissed, InputError, MissingData
 from onnxslim.ir import Model
 from onnxslim.metrics import metric as metric_of
-from onnxslim.pipeline import MADE_UP, Progress, silent
+from onnxslim.pipeline import MADE_UP, Progress, silent, versions
 from onnxslim.runtime import Session, lent
 from onnxslim.search import mixture
 from onnxslim.search.budget import Budget
@@ -48,9 +49,36 @@ class Result:
     judges: int
     """Samples that judged, which nothing was fitted to."""
     seconds: float
+    before: Stats
+    after: Stats
     notes: tuple[str, ...] = ()
     sensitivity: list[dict[str, str | int | float | None]] = field(default_factory=list)
     """What every level adds to the noise of the outputs, layer by layer."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, ready for ``json.dumps``; its keys are stable."""
+        return {
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "best": _plain(self.best),
+            "candidates": [_plain(one) for one in self.candidates],
+            "front": [one.spec for one in self.front],
+            "metric": self.metric,
+            "judges": self.judges,
+            "sensitivity": self.sensitivity,
+            "seconds": round(self.seconds, 6),
+            "notes": list(self.notes),
+            "versions": versions(),
+        }
+
+
+def _plain(one: Candidate) -> dict[str, Any]:
+    """Return what is known of a candidate; the file may be gone by now, and no JSON is infinite."""
+    known = asdict(one)
+    del known["path"]
+    if one.failed is not None:
+        known.update(size=None, drop=None, bound=None)
+    return known
 
 
 def search(
@@ -108,7 +136,7 @@ def search(
             write_front(pareto, ends, task.metric)
         return Result(
             result, best, found, tuple(ends), task.metric, len(task.judging),
-            time.monotonic() - start, tuple(run.notes), table,
+            time.monotonic() - start, measure(original), measure(result), tuple(run.notes), table,
         )  # fmt: skip
 
 

@@ -139,7 +139,8 @@ def _box(value: Any) -> Value:
 def _slice(at: Site) -> Sequence[Value | None]:
     value = at.value(0)
     for axis, start, end, step in slices(at, value.ndim):
-        places = places_of_slice(value.shape[axis], *whole((start, end)), step)
+        start, end = whole((start, end))
+        places = places_of_slice(value.shape[axis], start, end, step)
         value = value.take(np.array(places, int), axis)
     return [value]
 

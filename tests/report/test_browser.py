@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from onnxslim import run
-from onnxslim.report import page
+from onnxslim.report import page, search_page
+from onnxslim.search import Budget, search
 
 webdriver = pytest.importorskip("selenium.webdriver")
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -74,6 +75,14 @@ def test_no_script_fails(browser: Any) -> None:
 def test_nothing_is_wider_than_the_page(browser: Any) -> None:
     script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert browser.execute_script(script) <= 0
+
+
+def test_the_page_of_a_search_fits_and_runs(driver: Any, tmp_path: Path) -> None:
+    result = search(MODEL, "random:16", Budget(max_drop=1.0), metric="sqnr", time_limit=5)
+    (tmp_path / "search.html").write_text(search_page(result, "model.onnx"), encoding="utf-8")
+    driver.get((tmp_path / "search.html").as_uri())
+    test_no_script_fails(driver)
+    test_nothing_is_wider_than_the_page(driver)
 
 
 def test_a_click_on_a_title_sorts(browser: Any) -> None:

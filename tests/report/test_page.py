@@ -78,6 +78,15 @@ def test_what_a_pass_noted_becomes_a_table_and_a_plot() -> None:
     )
 
 
+def test_each_of_several_outputs_has_its_error() -> None:
+    before = model("""g (float[N] x) => (float[N] y, float[N] z) <float[1] two = {2}> {
+        i = Identity(x) y = Mul(i, two) z = Exp(i)
+    }""")
+    outcome = run(before)
+    assert [one.name for one in outcome.report.validation.outputs] == ["y", "z"]
+    assert "<td>z</td>" in page(outcome.report, outcome.model, "net", "lossless")
+
+
 def test_points_of_one_value_have_a_range() -> None:
     assert "nan" not in charts.points([("a", 1.0, 2.0), ("b", 1.0, 2.0)], "x", "y")
 

@@ -14,6 +14,7 @@ from kit import holding, model
 from onnxslim import Calibration, Model, workers
 from onnxslim.cli import main
 from onnxslim.errors import BrokenModel, BudgetMissed, SpecError
+from onnxslim.report import search_page
 from onnxslim.runtime import Session, lent
 from onnxslim.search import Budget, Result, latency, search, size
 from onnxslim.search.judge import Task
@@ -152,12 +153,26 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([*command, "--max-drop", "10%", "--target-size", "100"]) == 1
 
 
+def test_the_report_for_programs(found: tuple[Result, Path]) -> None:
+    plain = json.loads(json.dumps(found[0].as_dict(), allow_nan=False))
+    assert plain["best"] in plain["candidates"]
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    keys = {*plain, *plain["best"], *plain["sensitivity"][0]}
+    assert {key for key in keys if f"`{key}`" not in text} == set()
+
+
+def test_the_page_marks_what_was_chosen(found: tuple[Result, Path]) -> None:
+    html = search_page(found[0], "net")
+    row = next(row for row in html.split("<tr>") if "<td>chosen</td>" in row)
+    assert f"{found[0].best.size:,}" in row
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--max-drop", "1%"], "needs data"),
         (["--pareto", "front"], "goes with --max-drop"),
-        (["--max-drop", "1%", "-c", "random:8", "--report", "r.html"], "--report does not go"),
+        (["--max-drop", "1%", "-c", "random:8", "--dtype", "fp16"], "--dtype does not go"),
         (["--max-drop", "1%", "-c", "random:8", "-p", "lossless"], "-p does not go"),
         (["--max-drop", "much", "-c", "random:8"], "is no limit"),
         (["--target-size", "-3", "-c", "random:8"], "is no size"),
