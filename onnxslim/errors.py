@@ -14,6 +14,7 @@
   + BrokenModel           a result is not valid ONNX, or not the same function any more
     - Unfused             the same function, but onnxruntime fuses less of it and would be slower
   + BudgetMissed          a search found no model inside the budget
+  + WorkerLost            a process ended before it was done
   + CannotRun             onnxruntime refuses the model or the feed
   + Declined              a rewrite found its shape but not its conditions; never leaves a pass
 """
@@ -83,6 +84,10 @@ class Unfused(BrokenModel):
 
 class BudgetMissed(OnnxslimError):
     """A search found no model inside the budget; the message says what came closest."""
+
+
+class WorkerLost(OnnxslimError):
+    """A process ended before it was done, by a crash or for want of memory."""
 
 
 class CannotRun(OnnxslimError):

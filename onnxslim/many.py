@@ -81,7 +81,8 @@ def many(
 
     *options* are those of `onnxslim.run`, the same for all. *jobs*, *backend* and *scheduler* are
     those of `onnxslim.workers.each`; a cluster's workers must see the same files. A model that
-    fails leaves no file, and does not stop the others. Raises InputError as `plan` does, and for
+    fails leaves no file, and does not stop the others; with several jobs, not even one over which
+    onnxruntime falls. Raises InputError as `plan` does, and for
     *passes* that cannot be read, before any work is done.
     """
     registry.parse(passes)
@@ -90,7 +91,12 @@ def many(
         target.parent.mkdir(parents=True, exist_ok=True)
         api.must_be_writable(target)
     work = functools.partial(_slim, passes=passes, options=options)
-    return workers.each(work, pairs, jobs, backend, scheduler)
+    return workers.each(work, pairs, jobs, backend, scheduler, _lost)
+
+
+def _lost(pair: tuple[Path, Path]) -> Entry:
+    source, target = map(str, pair)
+    return Entry(source, target, workers.LOST)
 
 
 def _slim(pair: tuple[Path, Path], passes: str, options: Mapping[str, Any]) -> Entry:

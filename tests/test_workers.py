@@ -9,7 +9,7 @@ import time
 import pytest
 
 from onnxslim import workers
-from onnxslim.errors import InputError
+from onnxslim.errors import InputError, WorkerLost
 
 
 def slowly_squared(number: int) -> tuple[int, int]:
@@ -20,6 +20,23 @@ def slowly_squared(number: int) -> tuple[int, int]:
 
 def test_results_come_in_order() -> None:
     assert [n for n, _ in workers.each(slowly_squared, range(6), 2)] == [0, 1, 4, 9, 16, 25]
+
+
+def falls_over_two(number: int) -> int:
+    """Take the process along where *number* is 2."""
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_process_that_ends_stops_no_other() -> None:
+    found = workers.each(falls_over_two, range(6), 2, lost=lambda number: -number)
+    assert list(found) == [0, 1, -2, 3, 4, 5]
+
+
+def test_a_process_that_ends_is_said() -> None:
+    with pytest.raises(WorkerLost, match="2: its process ended"):
+        list(workers.each(falls_over_two, range(3), 2))
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_same_results() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -260,7 +261,7 @@ class _Search:
             self.progress(f"trying {some[0][1]}", len(self.found), 0)
             work = functools.partial(_judged, self.task)
             jobs = self.jobs if len(some) > 1 else 1
-            for made in workers.each(work, some, jobs, self.backend, self.scheduler):
+            for made in workers.each(work, some, jobs, self.backend, self.scheduler, _lost):
                 self.found[made.spec] = made
                 self.state.keep(made)
 
@@ -319,3 +320,8 @@ class _Search:
 def _judged(task: Task, item: tuple[str, str, Path]) -> Candidate:
     spec, method, place = item
     return judged(task, spec, method, place)
+
+
+def _lost(item: tuple[str, str, Path]) -> Candidate:
+    spec, method, _ = item
+    return Candidate(spec, method, 0, math.inf, math.inf, failed=workers.LOST)
