@@ -18,9 +18,9 @@ import numpy as np
 import onnx
 
 from onnxslim.data import Calibration, Feed, input_specs
-from onnxslim.errors import InputError, PassError
+from onnxslim.errors import CannotRun, InputError, PassError
 from onnxslim.ir import Array, Constant, Model, Node
-from onnxslim.runtime import Session, lent
+from onnxslim.runtime import Session, Source, lent
 
 BINS = 2048
 ROWS = 4096
@@ -305,10 +305,31 @@ def _runs(
     inner = [name for name in names if name not in given]
     _show(skeleton, inner)
     with lent(Model(skeleton, model.store)) as source:
-        session = Session(source, optimize=False)
+        runner = _Runner(source)
         for number, feed in enumerate(feeds):
             progress("observing", number, _count(data))
-            yield {**_of(feed, names), **_of(session.run(feed), inner)}
+            yield {**_of(feed, names), **_of(runner.run(feed), inner)}
+
+
+class _Runner:
+    """Runs a model, with onnxruntime's optimizations as long as these do not fail.
+
+    They compute once what is constant, which may be all weights of a layer.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._optimize = source, True
+        self._session: Session | None = None
+
+    def run(self, feed: Feed) -> dict[str, Any]:
+        try:
+            self._session = self._session or Session(self._source, self._optimize)
+            return self._session.run(feed)
+        except CannotRun:
+            if not self._optimize:
+                raise
+        self._session, self._optimize = None, False
+        return self.run(feed)
 
 
 def _of(values: Mapping[str, Array], names: Iterable[str]) -> Feed:
