@@ -51,7 +51,17 @@ def load(path: Path, specs: Sequence[InputSpec]) -> Stream:
         for i in range(count):
             yield {name: _sample(arrays[name], i, unit) for name, unit in units.items()}
 
+    if labels is not None and labels.ndim:
+        labels = labels[: count * _samples_of_a_feed(arrays, units, len(labels))]
     return Stream(feeds, str(path), count, labels)
+
+
+def _samples_of_a_feed(
+    arrays: Mapping[str, Array], units: Mapping[str, int | None], labels: int
+) -> int:
+    """Return how many of the *labels* belong to a feed: one for each sample."""
+    sizes = (unit for name, unit in units.items() if unit and len(arrays[name]) == labels)
+    return max(sizes, default=1)
 
 
 def _sample(array: Array, index: int, unit: int | None) -> Array:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from onnxslim.data.checks import check, named
 from onnxslim.data.sources import opened
 from onnxslim.data.specs import Array, Feed, InputSpec
@@ -35,7 +37,7 @@ class Calibration:
         is none, or the first does not fit.
         """
         self.labels = labels
-        """The right answers, one per sample, where the file holds them."""
+        """The right answers, one per sample that a feed holds, where the file has them."""
         self.count = count
         """How many feeds there are; None where nobody has counted yet."""
         self.synthetic = synthetic
@@ -85,6 +87,16 @@ class Calibration:
         if stream.recorded:
             specs = [replace(spec, nan=True) for spec in specs]
         return cls(stream.feeds, stream.where, specs, stream.labels, stream.count, stream.synthetic)
+
+    def labels_by_feed(self) -> Array:
+        """Return the labels, (feeds, samples of a feed, …). Raises DataError."""
+        if self.labels is None:
+            raise DataError("the data have no labels: an .npz file needs an array 'labels'")
+        labels, count = np.atleast_1d(self.labels), len(self)
+        each, rest = divmod(len(labels), count)
+        if rest or not each:
+            raise DataError(f"{len(labels)} labels do not belong to {count} feeds")
+        return labels.reshape(count, each, *labels.shape[1:])
 
     def fitted(self, specs: Sequence[InputSpec]) -> Calibration:
         """Return the same feeds, checked against *specs* unless they are checked already.

@@ -191,9 +191,8 @@ class _Recorder:
     def run(self, feeds: Calibration, count: int, target: Path, progress: Progress) -> Records:
         with lent(self.model) as source:
             done = self._sets(source, feeds, count, progress)
-        size = 1 if feeds.labels is None or not len(feeds) else len(feeds.labels) // len(feeds)
         if feeds.labels is not None:
-            np.save(self.folder / "labels.npy", np.asarray(feeds.labels)[: done * size])
+            np.save(self.folder / "labels.npy", np.concatenate(feeds.labels_by_feed()[:done]))
         records = self._records(done, target)
         records._save()
         return records

@@ -57,6 +57,7 @@ class Task:
     fitting: list[Feed]
     judging: list[Feed]
     labels: Array | None
+    """Of those that judge, (feeds, samples of a feed, …)."""
     metric: str
     timed: bool
     seed: int
@@ -82,6 +83,11 @@ def split(data: Calibration, most: int, seed: int) -> tuple[list[int], list[int]
     order = np.random.default_rng(seed).permutation(count)
     held = min(count // 2, most)
     return sorted(map(int, order[held:])), sorted(map(int, order[:held]))
+
+
+def flat(labels: Array | None) -> Array | None:
+    """Return labels of feeds as labels of samples."""
+    return None if labels is None else np.concatenate(labels)
 
 
 def answers(session: Session, feeds: Sequence[Feed], specs: Sequence[InputSpec]) -> list[Feed]:
@@ -122,7 +128,7 @@ def bound(measure: Metric, found: list[Any], expected: list[Any], labels: Array 
     drops = []
     for _ in range(_RESAMPLED):
         places = dice.integers(0, count, count)
-        right = None if labels is None else labels[places]
+        right = None if labels is None else flat(labels[places])
         ours, theirs = ([side[i] for i in places] for side in (found, expected))
         drops.append(measure.drop(ours, theirs, right))
     return float(np.quantile(drops, _LEVEL))
@@ -147,9 +153,9 @@ def judged(task: Task, spec: str, method: str, target: Path) -> Candidate:
             check_structure(model, made, source)
             found = answers(Session(source, optimize=True), task.judging, specs)
             expected = task.expected
-            drop = measure.drop(found, expected, task.labels)
+            drop = measure.drop(found, expected, flat(task.labels))
             plain = answers(Session(source, optimize=False), task.judging, specs)
-            drop = max(drop, measure.drop(plain, expected, task.labels))
+            drop = max(drop, measure.drop(plain, expected, flat(task.labels)))
             taken = None
             if task.timed:
                 with lent(model) as original:

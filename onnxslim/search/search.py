@@ -26,7 +26,7 @@ from onnxslim.runtime import Session, lent
 from onnxslim.search import mixture
 from onnxslim.search.budget import Budget
 from onnxslim.search.front import front, write_front
-from onnxslim.search.judge import Candidate, Task, answers, judged, split
+from onnxslim.search.judge import Candidate, Task, answers, flat, judged, split
 from onnxslim.search.judge import seconds as run_seconds
 from onnxslim.search.methods import methods
 from onnxslim.search.state import State
@@ -157,13 +157,13 @@ def _task(
     fitting, judging = split(data, _JUDGES, seed)
     chosen = set(fitting if tune else fitting[:: max(1, len(fitting) // _FITTING)])
     feeds = dict(enumerate(data))
-    labels = None if data.labels is None else np.asarray(data.labels)[judging]
+    labels = None if data.labels is None else data.labels_by_feed()[judging]
     specs = input_specs(original.skeleton())
     with lent(original) as source:
         given = [feeds[place] for place in judging]
         expected = answers(Session(source, optimize=False), given, specs)
     name = metric or _usual(labels is not None, expected)
-    metric_of(name).drop(expected, expected, labels)
+    metric_of(name).drop(expected, expected, flat(labels))
     return Task(
         path, [feeds[place] for place in sorted(chosen)], given, labels, name,
         budget.latency is not None, seed, data.synthetic, list(expected),

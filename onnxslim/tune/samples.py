@@ -40,24 +40,13 @@ class Samples:
     def __init__(self, data: Calibration, with_labels: bool) -> None:
         """Read all of *data*. Raises DataError."""
         self.feeds = list(data)
-        self.labels = self._labels(data.labels) if with_labels else None
+        self.labels = data.labels_by_feed().astype(np.int64) if with_labels else None
         self.stacked = False
         """Whether several feeds can be computed as one."""
         self._teacher: Session | None = None
         self._names: Sequence[str] = ()
         self._cache: dict[int, dict[str, Array]] = {}
         self._room = _CACHED
-
-    def _labels(self, given: Array | None) -> list[Array]:
-        if given is None:
-            raise DataError("the data have no labels: an .npz file needs an array 'labels'")
-        count = len(self.feeds)
-        each, rest = divmod(len(given), count)
-        if not each or (rest and each == 1):  # a feed of several samples may leave out a rest
-            raise DataError(f"{len(given)} labels do not belong to {count} samples")
-        return [
-            np.asarray(given[at * each : (at + 1) * each]).astype(np.int64) for at in range(count)
-        ]
 
     def split(self, share: float, seed: int) -> tuple[Array, Array]:
         """Return the places of samples to learn from, and of those held out. Raises DataError."""

@@ -141,6 +141,12 @@ def test_a_fixed_batch_takes_so_many_samples(tmp_path: Path) -> None:
     ]
 
 
+def test_labels_go_with_the_samples_of_a_fixed_batch(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=ones(10, 3), labels=np.arange(10))
+    data = Calibration.load(tmp_path / "a.npz", [InputSpec("x", shape=(4, 3))])
+    assert data.labels_by_feed().tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
 def test_an_input_without_batch_gets_whole_samples(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(3, dtype=np.float32))
     data = Calibration.load(tmp_path / "a.npz", [InputSpec("x", FLOAT, ())])

@@ -14,6 +14,7 @@ from kit import holding, model
 from onnxslim import Calibration, Model, workers
 from onnxslim.cli import main
 from onnxslim.errors import BrokenModel, BudgetMissed, SpecError
+from onnxslim.ir import fix_input_shapes
 from onnxslim.report import search_page
 from onnxslim.runtime import Session, lent
 from onnxslim.search import Budget, Result, latency, search, size
@@ -138,6 +139,18 @@ def test_what_a_search_chose_runs_again(tmp_path: Path) -> None:
     assert main([*command, str(found), *saving]) == 0
     assert main([*command, str(again), "--recipe", str(recipe)]) == 0
     assert again.stat().st_size <= found.stat().st_size
+
+
+def test_labels_of_a_fixed_batch_are_those_of_its_samples(tmp_path: Path) -> None:
+    fixed = net()
+    fix_input_shapes(fixed, {"x": (5, 32)})
+    images = RNG.normal(size=(83, 32)).astype(np.float32)
+    hidden = np.maximum(images @ LAYERS["w"], 0)
+    np.savez(tmp_path / "d.npz", x=images, labels=(hidden @ LAYERS["v"]).argmax(1))
+    result = search(fixed, tmp_path / "d.npz", Budget(size=fixed.size()))
+    bits = {one.spec: one.drop for one in result.candidates if one.failed is None}
+    assert (result.metric, result.judges) == ("top1", 8)
+    assert 0 <= bits["lossless,quantize-weights{bits=8,rounding=gptq},lossless,strip"] < 0.1
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
