@@ -34,7 +34,7 @@ def choose(study: Study, context: Context, tolerance: float) -> Collection[str]:
     alone = {}
     for number, name in enumerate(everything):
         context.progress("quantizing layers one by one", number, len(everything))
-        alone[name] = _noise(study.trial([name]), context)
+        alone[name] = noise_of(study.trial([name]), context)
     prices = _prices(study, context)
     order = sorted(everything, key=lambda name: alone[name] / prices[name])
     while order and prices[order[-1]] < _worth([alone[name] for name in order]):
@@ -45,7 +45,7 @@ def choose(study: Study, context: Context, tolerance: float) -> Collection[str]:
     return order
 
 
-def _noise(model: Model, context: Context) -> float:
+def noise_of(model: Model, context: Context) -> float:
     """Return the noise at the outputs; 0 where none of them is a float."""
     try:
         return context.noise(model)

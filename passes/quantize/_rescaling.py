@@ -51,12 +51,18 @@ class Rescaling:
     def __init__(self, model: Model, layers: Collection[Node]) -> None:
         self.model, self.pinned, self.layers = model, model.pinned(), set(layers)
         self.before: dict[tuple[Node, int], Constant] = {}
+        self.after: dict[tuple[Node, int], Constant] = {}
         inputs = dict.fromkeys(node.inputs[0] for node in layers)
         self.seams = [seam for t in inputs for seam in [self.seam(t)] if seam is not None]
 
     def undo(self) -> None:
         """Put back what was there before."""
         for (node, slot), constant in self.before.items():
+            ir.set_input(node, slot, constant)
+
+    def redo(self) -> None:
+        """Take back what `undo` did."""
+        for (node, slot), constant in self.after.items():
             ir.set_input(node, slot, constant)
 
     def finish(self) -> None:
@@ -67,7 +73,7 @@ class Rescaling:
         """Give weights equal ranges on both sides of each channel."""
         seams = [seam for seam in self.seams if any(map(_is_weight, seam.divided))]
         for _ in range(_SWEEPS):
-            scaled = [self.scale(seam, np.sqrt(_made(seam) / _read(seam))) for seam in seams]
+            scaled = [self.scale(seam, _made(seam) ** 0.5, _read(seam) ** 0.5) for seam in seams]
             if not any(scaled):
                 return
 
@@ -75,7 +81,7 @@ class Rescaling:
         """Let weights take a *share* of what makes the *largest* inputs of channels differ."""
         for seam in self.seams:
             if seam.axis == -1:
-                self.scale(seam, largest[seam.tensor.name] ** share / _read(seam) ** (1 - share))
+                self.scale(seam, largest[seam.tensor.name] ** share, _read(seam) ** (1 - share))
 
     # Finding
 
@@ -133,10 +139,10 @@ class Rescaling:
 
     # Scaling
 
-    def scale(self, seam: Seam, factors: Array) -> bool:
-        """Divide the channels of a tensor, multiply weights; say whether anything changed."""
+    def scale(self, seam: Seam, over: Array, under: Array) -> bool:
+        """Divide channels by *over* / *under*, multiply weights; say whether anything changed."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            powers = np.rint(np.log2(factors))
+            powers = np.rint(np.log2(over / under))
         powers = np.where(np.isfinite(powers), np.clip(powers, -_LARGEST, _LARGEST), 0)
         if not powers.any():
             return False
@@ -153,6 +159,7 @@ class Rescaling:
         assert isinstance(before, Constant)
         self.before.setdefault((node, slot), before)
         made = ir.constant(self.model.names.fresh(before.name), values.astype(np.float32))
+        self.after[node, slot] = made
         ir.set_input(node, slot, made)
 
 

@@ -12,7 +12,7 @@ from onnxslim.base import Context, Effect, Pass, opset_at_least
 from onnxslim.ir import Constant, Model, Node
 from onnxslim.observe import observe
 from onnxslim.passes.quantize._calibrate import Calibrator
-from onnxslim.passes.quantize._choice import choose
+from onnxslim.passes.quantize._choice import choose, noise_of
 from onnxslim.passes.quantize._qdq import bias_of
 from onnxslim.passes.quantize._rescaling import Rescaling
 from onnxslim.passes.quantize._study import Study, key
@@ -34,8 +34,8 @@ class QuantizeStatic(Pass):
 
     Before anything is rounded, scale can move between neighbours, by powers of two, which leaves
     the function as it is: equalize gives the channels between two layers equal weights, for one
-    scale for all of them; smooth (0.5, say) moves that share of outliers behind normalizations
-    into the weights of products.
+    scale for all of them, where the outputs then are less noisy (auto), or always; smooth (0.5,
+    say) moves that share of outliers behind normalizations into the weights of products.
     """
 
     name = "quantize-static"
@@ -48,7 +48,7 @@ class QuantizeStatic(Pass):
     bias_correction: bool = True
     """Let biases make up for what rounding does to the means of outputs."""
     rounding: Literal["nearest", "gptq"] = "nearest"
-    equalize: bool = False
+    equalize: Literal["auto", "always", "never"] = "auto"
     smooth: float = 0.0
     tolerance: float = 0.1
     """How far outputs may move, of their scale; layers that move them further stay floats."""
@@ -60,8 +60,7 @@ class QuantizeStatic(Pass):
         found = _candidates(model, context)
         if not found:
             return 0
-        rescaling = self.rescaled(model, context, found)
-        study = Study(self, model, context, found)
+        rescaling, study = self.prepared(model, context, found)
         chosen = choose(study, context, self.tolerance)
         for node in found:
             if key(node) not in chosen:
@@ -75,10 +74,31 @@ class QuantizeStatic(Pass):
         rescaling.finish()
         return study.quantize(model, chosen)
 
-    def rescaled(self, model: Model, context: Context, found: list[Node]) -> Rescaling:
+    def prepared(
+        self, model: Model, context: Context, found: list[Node]
+    ) -> tuple[Rescaling, Study]:
+        """Study the layers that were *found*, with equal weights and without; keep the better."""
+        rescaling = self.rescaled(model, context, found, equalize=self.equalize == "always")
+        study = Study(self, model, context, found)
+        if self.equalize != "auto":
+            return rescaling, study
+        noise = noise_of(study.trial(study.layers), context)
+        rescaling.undo()
+        other = self.rescaled(model, context, found, equalize=True)
+        if other.before:
+            equal = Study(self, model, context, found)
+            if noise_of(equal.trial(equal.layers), context) < noise:
+                return other, equal
+        other.undo()
+        rescaling.redo()
+        return rescaling, study
+
+    def rescaled(
+        self, model: Model, context: Context, found: list[Node], equalize: bool
+    ) -> Rescaling:
         """Move scale into or out of the weights of the layers that were *found*."""
-        rescaling = Rescaling(model, found if self.equalize or self.smooth else ())
-        if self.equalize:
+        rescaling = Rescaling(model, found if equalize or self.smooth else ())
+        if equalize:
             rescaling.equalize()
         if self.smooth:
             axes = {seam.tensor.name: seam.axis for seam in rescaling.seams}
