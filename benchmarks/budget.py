@@ -6,8 +6,9 @@ MODELS holds ``seeds/lenet300.onnx`` and so on, DATA ``mnist.npz``, ``cifar10.np
 For each model all levels of all methods are tried once, on the first half of the test images of
 MNIST and CIFAR-10 (images that a model was trained on say little of what it loses), on plates and
 files apart from the tests for the others; half of those judge. For every drop that is allowed, the
-table says what the search chooses, what the best single method comes to, and how much worse the
-choice is on the tests, which the search has not seen: the mean, and the bounds between which 95 %
+table says what the search chooses, what the best single method comes to, how much worse the choice
+was judged to be (95 % of resampled judges see less than the number in parentheses), and how much
+worse it is on the tests, which the search has not seen: the mean, and the bounds between which 95 %
 of resampled tests lie (Efron 1979). onnxruntime's own quantize_static (int8 by channel) is judged
 by the same tests.
 """
@@ -40,7 +41,7 @@ FITTED, FEW, RESAMPLED = 4_000, 250, 500
 METHODS = {
     "integers": ("integers",),
     "4 bits and others": ("integers, weights only",),
-    "sharing": ("sharing",),
+    "sharing": ("sharing", "sharing of rows"),
     "pruning": ("pruning",),
     "low rank": ("low rank", "low rank, integers"),
 }
@@ -141,7 +142,8 @@ def rows(case: Case, result: Result) -> Iterator[tuple[str, ...]]:
             singles.append("-" if best is None else f"{best.size:,}")
         yield (
             f"{100 * drop:g}", f"{chosen.size:,}", f"1/{case.size / chosen.size:.1f}",
-            chosen.method, known[chosen.path], *singles,
+            chosen.method, f"{100 * chosen.drop:.2f} ({100 * chosen.bound:.2f})",
+            known[chosen.path], *singles,
         )  # fmt: skip
 
 
@@ -179,7 +181,7 @@ def main() -> None:
                 f"{time.perf_counter() - start:.0f} s, judged by {result.judges} samples, "
                 f"{len(case.right)} tests\n"
             )
-            titles = ("allowed, points", "search", "", "by", "on the tests", *METHODS)
+            titles = ("allowed, points", "search", "", "by", "judged", "on the tests", *METHODS)
             tell(*titles)
             tell(*["---"] * len(titles))
             for row in rows(case, result):
