@@ -251,13 +251,28 @@ def _reason(error: Exception, source: Source) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
+_KNOWN = 8
+"""An IR version and an opset that every onnxruntime loads."""
+
+
 @functools.cache
 def limits() -> tuple[int, int]:
     """Return the newest IR version and the newest opset that onnxruntime loads."""
-    return _newest(lambda version: _loads(version, 8)), _newest(lambda opset: _loads(8, opset))
+    newest_format = _newest(lambda version: _loads(version, _KNOWN))
+    return newest_format, _newest(lambda opset: _loads(_KNOWN, opset))
 
 
-def _newest(loads: Callable[[int], bool], known: int = 8, bound: int = 64) -> int:
+def loadable_ir(version: int) -> int:
+    """Return *version*, or the newest IR version that onnxruntime loads where that is less."""
+    return version if version <= _KNOWN or _loads(version, _KNOWN) else limits()[0]
+
+
+def loadable_opset(version: int) -> int:
+    """Return *version*, or the newest opset that onnxruntime loads where that is less."""
+    return version if version <= _KNOWN or _loads(_KNOWN, version) else limits()[1]
+
+
+def _newest(loads: Callable[[int], bool], known: int = _KNOWN, bound: int = 64) -> int:
     """Return the last version that *loads*, between one that does and one that does not."""
     while bound - known > 1:
         middle = (known + bound) // 2
@@ -265,6 +280,7 @@ def _newest(loads: Callable[[int], bool], known: int = 8, bound: int = 64) -> in
     return known
 
 
+@functools.cache
 def _loads(ir_version: int, opset: int) -> bool:
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
@@ -341,7 +357,7 @@ class _Evaluation:
 
     def __init__(self, model: Model, nodes: Sequence[Node], wanted: Sequence[Tensor]) -> None:
         self.model, self.nodes, self.wanted = model, nodes, set(wanted)
-        self.ir_version = min(max(model.ir_version, 8), limits()[0])
+        self.ir_version = loadable_ir(max(model.ir_version, _KNOWN))
         self.exporter = Exporter(ModelProto(ir_version=self.ir_version), model.store)
         self.waiting = set(nodes)
         self.values: dict[Tensor, Any] = {}
@@ -362,11 +378,11 @@ class _Evaluation:
             return None
         graph = node.graph or self.model.graph
         opsets = {d: v for d, v in graph.opsets.items() if d not in STANDARD_DOMAINS}
-        newest, version = limits()[1], graph.version
+        version, newest = graph.version, loadable_opset(graph.version)
         standard = (node.domain or "") in STANDARD_DOMAINS
         if version > newest and standard and _since(node.op, version) != _since(node.op, newest):
             return None
-        opsets[""] = min(version, newest)
+        opsets[""] = newest
         return tuple(sorted(opsets.items()))
 
     def _batch(self, nodes: Sequence[Node], opsets: Opsets) -> None:

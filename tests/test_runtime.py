@@ -16,7 +16,14 @@ import kit
 from onnxslim import runtime
 from onnxslim.errors import CannotRun
 from onnxslim.ir import Constant, Model, Node, Variable
-from onnxslim.runtime import Session, evaluate, limits, output_types
+from onnxslim.runtime import (
+    Session,
+    evaluate,
+    limits,
+    loadable_ir,
+    loadable_opset,
+    output_types,
+)
 
 f32 = partial(np.array, dtype=np.float32)
 i8 = partial(np.array, dtype=np.int8)
@@ -329,6 +336,16 @@ def test_nodes_with_subgraphs_and_calls_are_left_out() -> None:
     assert values(model(text)).keys() == {"d"}
 
 
+def test_what_is_too_new_is_clipped_to_what_loads() -> None:
+    newest_ir, newest_opset = limits()
+    assert [loadable_ir(version) for version in (4, newest_ir, newest_ir + 1)] == [
+        4, newest_ir, newest_ir,
+    ]  # fmt: skip
+    assert [loadable_opset(version) for version in (7, newest_opset, newest_opset + 1)] == [
+        7, newest_opset, newest_opset,
+    ]  # fmt: skip
+
+
 def test_nodes_made_by_passes_are_computed() -> None:
     made = Node("Add", inputs=[Constant("c", f32([1]))] * 2, outputs=[Variable("r")])
     found = evaluate(body(""), [made], list(made.outputs))
@@ -337,7 +354,6 @@ def test_nodes_made_by_passes_are_computed() -> None:
 
 def test_a_thousand_nodes_take_well_under_a_second() -> None:
     many = body(" ".join(f"a{i} = Add(c, {f'a{i - 1}' if i else 'c'})" for i in range(1000)))
-    limits()
     start = time.perf_counter()
     found = values(many)
     assert (len(found), time.perf_counter() - start < 1) == (1000, True)
