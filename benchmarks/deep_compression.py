@@ -26,6 +26,7 @@ import onnxslim
 from benchmarks.datasets import Array, digits, photographs
 from onnxslim import Model
 from onnxslim.api import save
+from onnxslim.ir import Node
 from onnxslim.runtime import Session, lent
 from onnxslim.tune import Options, Tuner
 
@@ -195,7 +196,12 @@ def tuned_structures(bench: Bench, specs: Mapping[str, str]) -> None:
 
 def weights(model: Model) -> int:
     """Return how many numbers are weights: floats that are no biases."""
-    return sum(t.size for t in model.constants() if len(t.shape) > 1 and t.values.dtype.kind == "f")
+    floats = (tensor for tensor in model.constants() if tensor.values.dtype.kind == "f")
+    return sum(t.size for t in floats if len(t.shape) > 1 or not any(map(_adds, t.outputs)))
+
+
+def _adds(node: Node) -> bool:
+    return node.operator in ("Add", "Gemm")
 
 
 def kronecker(bench: Bench) -> None:
