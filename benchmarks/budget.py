@@ -1,6 +1,6 @@
 """The smallest models inside a budget, beside single methods, on samples that no search has seen.
 
-    python -m benchmarks.budget MODELS DATA [--only NAME,NAME] [--tune] [--keep DIR] [--jobs 2]
+    python -m benchmarks.budget MODELS DATA [--only NAME,...] [--tune] [--timed] [--keep DIR]
 
 MODELS holds ``seeds/lenet300.onnx`` and so on, DATA ``mnist.npz``, ``cifar10.npz``, ``plates.npz``.
 For each model all levels of all methods are tried once, on the first half of the test images of
@@ -9,13 +9,15 @@ files apart from the tests for the others; half of those judge. For every drop t
 table says what the search chooses, what the best single method comes to, how much worse the choice
 was judged to be (95 % of resampled judges see less than the number in parentheses), and how much
 worse it is on the tests, which the search has not seen: the mean, and the bounds between which 95 %
-of resampled tests lie (Efron 1979). onnxruntime's own quantize_static (int8 by channel) is judged
-by the same tests.
+of resampled tests lie (Efron 1979). ``--timed`` also tells the fastest, by the time of a run as a
+part of the original's. onnxruntime's own quantize_static (int8 by channel) is judged by the same
+tests.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +92,7 @@ class Case:
         return 100 * float(lost.mean()), 100 * float(low), 100 * float(high)
 
 
-def searched(case: Case, folder: Path, tune: bool, jobs: int) -> Result:
+def searched(case: Case, folder: Path, tune: bool, timed: bool, jobs: int) -> Result:
     """Try everything on the samples that are not the tests."""
     given = {case.samples.name: case.samples.samples[:FITTED]}
     metric = "agreement"
@@ -98,8 +100,9 @@ def searched(case: Case, folder: Path, tune: bool, jobs: int) -> Result:
         given["labels"] = case.samples.labels[:FITTED]
         metric = "top1" if case.samples.answer is classes else "benchmarks.budget:read"
     np.savez(folder / "data.npz", **given)  # type: ignore[arg-type]
+    budget = Budget(max_drop=max(DROPS), latency=math.inf if timed else None)
     return search(
-        case.path, folder / "data.npz", Budget(max_drop=max(DROPS)), metric=metric, tune=tune,
+        case.path, folder / "data.npz", budget, metric=metric, tune=tune,
         pareto=folder / "front", jobs=jobs, state=folder / "state",
     )  # fmt: skip
 
@@ -147,6 +150,25 @@ def rows(case: Case, result: Result) -> Iterator[tuple[str, ...]]:
         )  # fmt: skip
 
 
+def fastest(found: Sequence[Candidate], drop: float) -> Candidate | None:
+    """Return the fastest candidate inside a drop."""
+    inside = [one for one in found if one.failed is None and one.drop <= drop]
+    return min(inside, key=lambda one: (one.latency or 0.0, one.size), default=None)
+
+
+def times(result: Result) -> Iterator[tuple[str, ...]]:
+    """Yield the times of the search's choice and of single methods at each drop."""
+    for drop in DROPS:
+        chosen = fastest(result.candidates, drop)
+        if chosen is None:
+            continue
+        singles = []
+        for names in METHODS.values():
+            best = fastest([c for c in result.candidates if c.method in names], drop)
+            singles.append("-" if best is None else f"{best.latency:.2f}")
+        yield (f"{100 * drop:g}", f"{chosen.latency:.2f}", chosen.method, *singles)
+
+
 def told(case: Case, path: Path) -> str:
     """Return by how much a model is worse on the tests."""
     mean, low, high = case.drop(path)
@@ -165,6 +187,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", default=",".join(MODELS))
     parser.add_argument("--tune", action="store_true", help="also by gradient descent")
+    parser.add_argument("--timed", action="store_true", help="how fast they are, too")
     parser.add_argument("--keep", type=Path, help="where all that is tried is kept, to go on from")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
@@ -175,7 +198,7 @@ def main() -> None:
             folder = (given.keep or Path(temporary)) / path.stem
             folder.mkdir(parents=True, exist_ok=True)
             start = time.perf_counter()
-            result = searched(case, folder, given.tune, given.jobs)
+            result = searched(case, folder, given.tune, given.timed, given.jobs)
             print(
                 f"{name}: {case.size:,} bytes, {len(result.candidates)} candidates in "
                 f"{time.perf_counter() - start:.0f} s, judged by {result.judges} samples, "
@@ -186,6 +209,12 @@ def main() -> None:
             tell(*["---"] * len(titles))
             for row in rows(case, result):
                 tell(*row)
+            if given.timed:
+                print()
+                tell("allowed, points", "time", "by", *METHODS)
+                tell(*["---"] * (3 + len(METHODS)))
+                for row in times(result):
+                    tell(*row)
             try:
                 made = rival(case, folder)
             except ValueError as error:
