@@ -44,8 +44,8 @@ METHODS = {
     "integers": ("integers",),
     "4 bits and others": ("integers, weights only",),
     "sharing": ("sharing", "sharing of rows"),
-    "pruning": ("pruning",),
-    "low rank": ("low rank", "low rank, integers"),
+    "pruning": ("pruning", "channels"),
+    "factors": ("low rank", "low rank, integers", "Kronecker products"),
 }
 """Single methods, by the names that the search gives them."""
 

@@ -9,6 +9,7 @@ _VALUES = (256, 40, 16, 9, 6, 4)
 _ROWS = (2, 3, 4, 6, 8, 12)
 _ZEROS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 _RATIOS = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
+_CHANNELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 _TUNED = (0.5, 0.7, 0.8, 0.9, 0.94, 0.96)
 
 BEFORE, AFTER = "lossless", "lossless,strip"
@@ -22,10 +23,12 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
     "sharing": tuple(f"share{{values={v},weighting=power}}" for v in _VALUES),
     "sharing of rows": tuple(f"share{{values=256,rows={r}}}" for r in _ROWS),
     "pruning": tuple(f"prune{{sparsity={s},criterion=obs}},share{{values=40}}" for s in _ZEROS),
+    "channels": tuple(f"prune-channels{{ratio={r},scope=model}}" for r in _CHANNELS),
     "low rank": tuple(f"factorize-low-rank{{ratio={r}}}" for r in _RATIOS),
     "low rank, integers": tuple(
         f"factorize-low-rank{{ratio={r}}},lossless,quantize-weights{{bits=8}}" for r in _RATIOS
     ),
+    "Kronecker products": tuple(f"factorize-kronecker{{ratio={r}}}" for r in _RATIOS[1::2]),
 }
 _WITH_TUNING: Mapping[str, tuple[str, ...]] = {
     "pruning and sharing, tuned": tuple(
@@ -38,6 +41,11 @@ _WITH_TUNING: Mapping[str, tuple[str, ...]] = {
     ),
     "sharing of rows, tuned": tuple(
         f"share{{values=256,rows={r}}},tune{{epochs=6,lr=0.02,temperature=4}}" for r in _ROWS
+    ),
+    "channels, tuned": tuple(
+        f"prune-channels{{ratio={r}}},lossless,tune{{epochs=6,lr=0.01,temperature=4}},"
+        "quantize-weights{bits=8}"
+        for r in _CHANNELS
     ),
     "low rank, tuned": tuple(
         f"factorize-low-rank{{ratio={r}}},lossless,tune{{epochs=4,lr=0.01,temperature=4}},"

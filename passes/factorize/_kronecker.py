@@ -177,8 +177,8 @@ def refined(start: Kronecker, matrix: Array, gram: Array) -> Kronecker:
     step = _tied_step if start.tied else _sweep
     current, error = start, problem.error(start.factors)
     for _ in range(_SWEEPS):
-        factors = step(problem, current.factors)
-        before, after = error, problem.error(factors)
+        factors, after = step(problem, current.factors)
+        before = error
         if not after < before:
             break
         current, error = Kronecker(factors, start.tied), after
@@ -207,15 +207,18 @@ class _Problem:
         right = (rest.reshape(terms, -1) @ self._targets[place].T).reshape(-1, columns)
         return system.transpose(2, 0, 3, 1).reshape(terms * rows, terms * rows), right
 
-    def solve(self, factors: tuple[Array, ...], place: int) -> Array:
-        """Return the best factors at *place*."""
+    def solve(self, factors: tuple[Array, ...], place: int) -> tuple[Array, float]:
+        """Return the best factors at *place*, and ‖X(W - Ŵ)‖² with them."""
         system, right = self.equations(factors, place)
-        return _solved(system, right).reshape(factors[place].shape)
+        values = _solved(system, right)
+        return values.reshape(factors[place].shape), self._error(system, right, values)
 
     def error(self, factors: tuple[Array, ...]) -> float:
         """Return ‖X(W - Ŵ)‖²."""
         system, right = self.equations(factors, 0)
-        values = factors[0].reshape(right.shape)
+        return self._error(system, right, factors[0].reshape(right.shape))
+
+    def _error(self, system: Array, right: Array, values: Array) -> float:
         return self.power + float((values * (system @ values - 2 * right)).sum())
 
 
@@ -230,18 +233,27 @@ def _modes(matrix: Array, rows: tuple[int, ...], columns: tuple[int, ...], place
 
 
 def _solved(system: Array, right: Array) -> Array:
+    from scipy import linalg  # takes a moment to import
+
     damping = _RIDGE * float(np.trace(system)) / len(system) or 1.0
-    return np.asarray(np.linalg.solve(system + damping * np.eye(len(system)), right))
+    damped = system + damping * np.eye(len(system))
+    try:
+        triangle = linalg.cho_factor(damped, lower=True, check_finite=False)
+        return np.asarray(linalg.cho_solve(triangle, right, check_finite=False))
+    except linalg.LinAlgError:  # by rounding alone
+        return np.asarray(np.linalg.solve(damped, right))
 
 
-def _sweep(problem: _Problem, factors: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Solve for the factors at every place in turn."""
+def _sweep(problem: _Problem, factors: tuple[Array, ...]) -> tuple[tuple[Array, ...], float]:
+    """Solve for the factors at every place in turn; return them and the squared error."""
+    error = math.inf
     for place in reversed(range(len(factors))):
-        factors = (*factors[:place], problem.solve(factors, place), *factors[place + 1 :])
-    return factors
+        solved, error = problem.solve(factors, place)
+        factors = (*factors[:place], solved, *factors[place + 1 :])
+    return factors, error
 
 
-def _tied_step(problem: _Problem, factors: tuple[Array, ...]) -> tuple[Array, ...]:
+def _tied_step(problem: _Problem, factors: tuple[Array, ...]) -> tuple[tuple[Array, ...], float]:
     """Go from one factor at all places down to the lowest point along a line.
 
     The direction is that of Newton's method without the mixed second derivatives; along it the
@@ -258,4 +270,5 @@ def _tied_step(problem: _Problem, factors: tuple[Array, ...]) -> tuple[Array, ..
     turns = np.asarray(polynomial.deriv().roots(), complex)
     places = turns.real[np.abs(turns.imag) <= 1e-9 * (1 + np.abs(turns))].tolist()
     best = min(places or [0.0], key=lambda place: float(polynomial(place)))
-    return (factor - best * direction,) * count
+    factors = (factor - best * direction,) * count
+    return factors, problem.error(factors)
