@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxslim.ir import replace_file
+from onnxslim.pipeline import versions
 from onnxslim.search.judge import Candidate, Task
 
 _VERSION = 2
@@ -20,7 +21,7 @@ class State:
     """A folder with the candidates of one search, a file each."""
 
     def __init__(self, folder: Path, task: Task) -> None:
-        """Open or make *folder*; what other models, data or options left there is not looked at."""
+        """Open or make *folder*; what other models, data, options or versions left there stays."""
         self.folder = folder / _fingerprint(task)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.model = self.folder / "original.onnx"
@@ -53,7 +54,9 @@ class State:
 
 
 def _fingerprint(task: Task) -> str:
-    digest = hashlib.sha256(f"{_VERSION} {task.metric} {task.timed} {task.seed}".encode())
+    made_by = " ".join(versions().values())  # others make other models
+    told = f"{_VERSION} {made_by} {task.metric} {task.timed} {task.seed}"
+    digest = hashlib.sha256(told.encode())
     digest.update(task.model.read_bytes())
     for part in (task.fitting, task.judging, [{"": task.labels}]):
         digest.update(f"{len(part)} samples".encode())

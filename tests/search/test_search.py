@@ -114,6 +114,14 @@ def test_other_samples_are_another_search(changed: str, tmp_path: Path) -> None:
     assert folder(1.0) != folder(2.0)
 
 
+def test_another_version_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net().save(tmp_path / "m.onnx")
+    task = Task(tmp_path / "m.onnx", [], [], None, "top1", False, 0)
+    before = State(tmp_path, task).folder
+    monkeypatch.setattr("onnxslim.search.state.versions", lambda: {"onnxslim": "99"})
+    assert State(tmp_path, task).folder != before
+
+
 def test_made_up_samples_and_few_are_said() -> None:
     few = search(net(), feeds()[:4], Budget(max_drop=1), time_limit=60)
     assert any("fitted to and judged" in note for note in few.notes)
