@@ -167,6 +167,7 @@ def slim(
     max_error: float | None = None,
     min_sqnr: float | None = None,
     importance: Importance | None = None,
+    freeze_initializers: bool = False,
     model_check: bool | None = None,
     model_check_inputs: Sequence[str] | None = None,
     provenance: bool = True,
@@ -184,6 +185,7 @@ def slim(
     compare on (a file, a folder or feeds, docs/data.md); *input_shapes* fixes
     dimensions, e.g. ``{"image": (1, 3, 224, 224)}``; *check* is ``"each"``, ``"end"`` or ``"off"``;
     *max_error* and *min_sqnr* say how far lossy passes may go, as in `run`;
+    *freeze_initializers* makes constants of inputs with default values;
     *target_opset* converts the model to that version of ONNX's operators first, *contrib* allows
     operators of onnxruntime's own (docs/opsets.md); *provenance* notes in the model's metadata what
     was done to it (docs/recipes.md).
@@ -224,6 +226,7 @@ def slim(
         max_error=max_error,
         min_sqnr=min_sqnr,
         importance=importance,
+        freeze_initializers=freeze_initializers,
         provenance=provenance,
         seed=seed,
     )

@@ -19,7 +19,7 @@ import numpy as np
 import onnx.defs
 
 from onnxslim.errors import Declined, PatternError
-from onnxslim.ir import Array, Constant, Node, Tensor, producer
+from onnxslim.ir import OVERRIDABLE, Array, Constant, Node, Tensor, is_overridable, producer
 
 COMMUTATIVE = frozenset(
     {"Add", "Mul", "And", "Or", "Xor", "Max", "Min", "Sum", "Mean", "Equal"}
@@ -186,7 +186,8 @@ class Match:
         if name not in self.tensors:
             return np.asarray(default)
         tensor = self.tensors[name]
-        self.require(isinstance(tensor, Constant), f"{name} is not a constant")
+        what = OVERRIDABLE if is_overridable(tensor) else "not a constant"
+        self.require(isinstance(tensor, Constant), f"{name} is {what}")
         values: Array = tensor.values
         return values
 

@@ -99,6 +99,8 @@ def find(model: Model, context: Context) -> list[Site]:
     found: dict[Constant, Site] = {}
     for _, nodes in context.find(model, _RULES):
         for node in nodes:
+            if any(map(ir.is_overridable, (node.input(slot) for slot in _RULES[node.operator][0]))):
+                context.decline(node, f"its weight is {ir.OVERRIDABLE}")
             for slot, tensor in _weights(node):
                 if tensor in found or not _is_chosen(tensor, context):
                     continue

@@ -100,6 +100,7 @@ def test_passes_beside_a_recipe_are_refused(source: Path, tmp_path: Path) -> Non
         (GOOD + "recipes = 3", "unknown entry 'recipes'"),
         (GOOD + "options = 3", "options is no table"),
         (GOOD + "[options]\noutput = 'x'", "unknown option 'output'"),
+        (GOOD + "[options]\ninput-shapes = ['3']", "input shape '3'"),
         (GOOD + "[options]\nseed = [3]", "option 'seed' takes one value"),
         (GOOD + "[options]\noutputs = 'a'", "option 'outputs' takes a list"),
         (GOOD + "[options]\nseed = 'a'", "r.toml: option 'seed' takes no 'a'; its type is integer"),

@@ -118,8 +118,8 @@ def _apply(context: click.Context, _: click.Parameter, path: Path | None) -> Non
 
 def _read(path: Path, command: click.Command) -> dict[str, Any]:
     """Return the passes and options in *path* by parameter. Raises SpecError, naming *path*."""
-    from onnxslim import registry
-    from onnxslim.errors import SpecError
+    from onnxslim import dropin, registry
+    from onnxslim.errors import InputError, SpecError
 
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +127,8 @@ def _read(path: Path, command: click.Command) -> dict[str, Any]:
         for item in found["passes"]:
             registry.parse(item)
         options = _options(found.get("options", {}), command)
-    except (OSError, ValueError, RecursionError, SpecError) as error:
+        dropin.shapes(options.get("input_shapes", ()))
+    except (OSError, ValueError, RecursionError, InputError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SpecError(f"{path}: {reason}; write one with --save-recipe") from None
     return {"passes": ",".join(found["passes"]), **options}

@@ -2,7 +2,7 @@
 
 from onnxslim.errors import Declined
 from onnxslim.ir.declarations import change_elem_type, declare, retype, with_elem_type
-from onnxslim.ir.defaults import freeze, overridable
+from onnxslim.ir.defaults import OVERRIDABLE, freeze, is_overridable, overridable
 from onnxslim.ir.garbage import collect_young, no_collection
 from onnxslim.ir.graph import (
     STANDARD_DOMAINS,
@@ -49,6 +49,7 @@ from onnxslim.ir.surgery import (
 from onnxslim.ir.weights import Array, elem_type, numpy_type, replace_file
 
 __all__ = [
+    "OVERRIDABLE",
     "STANDARD_DOMAINS",
     "Array",
     "Call",
@@ -81,6 +82,7 @@ __all__ = [
     "initializer_bytes",
     "is_deterministic",
     "is_inference_dropout",
+    "is_overridable",
     "is_used",
     "no_collection",
     "node_bytes",

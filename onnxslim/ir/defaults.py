@@ -37,3 +37,12 @@ def _constant(tensor: Variable, model: Model) -> Constant:
     made = Constant(tensor.name, Weight(tensor.default, model.store))
     made.source = tensor.default
     return made
+
+
+OVERRIDABLE = "an input with a default, which callers may change; see --freeze-initializers"
+"""What to say of such a tensor where only a constant will do."""
+
+
+def is_overridable(tensor: Tensor | None) -> bool:
+    """Say whether *tensor* is an initializer that a caller may replace."""
+    return isinstance(tensor, Variable) and isinstance(tensor.default, TensorProto)

@@ -29,8 +29,8 @@ class QuantizeStatic(Pass):
 
     The calibrators cover the range of the least squared error (mse), of the least divergence
     (entropy), all that was seen (minmax), or all but a hundred-thousandth at either end
-    (percentile). The first is never far from the best: see docs/quantize-static.md. Second-order
-    rounding (gptq) gains half a decibel for more than twice the time.
+    (percentile). The first is never far from the best: see docs/quantize-static.md. Weights are
+    rounded to second order (gptq) or to the nearest, in less time.
 
     Before anything is rounded, scale can move between neighbours, by powers of two, which leaves
     the function as it is: equalize gives the channels between two layers equal weights, for one
@@ -47,7 +47,7 @@ class QuantizeStatic(Pass):
     per_channel: bool = True
     bias_correction: bool = True
     """Let biases make up for what rounding does to the means of outputs."""
-    rounding: Literal["nearest", "gptq"] = "nearest"
+    rounding: Literal["nearest", "gptq"] = "gptq"
     equalize: Literal["auto", "always", "never"] = "auto"
     smooth: float = 0.0
     tolerance: float = 0.1

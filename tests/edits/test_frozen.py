@@ -10,6 +10,10 @@ from onnxslim.ir import Constant
 WEIGHTED = """g (float[2] x, float[2] w) => (float[2] y) <float[2] w = {1, 2}> { y = Mul(x, w) }"""
 
 
+PRODUCT = """g (float[1, 2] x, float[2, 2] w) => (float[1, 2] y)
+<float[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }"""
+
+
 def test_an_input_with_a_default_becomes_a_constant() -> None:
     of = model(WEIGHTED)
     assert freeze_initializers(of) == ["1 inputs with default values became constants"]
@@ -47,3 +51,13 @@ def test_as_an_option() -> None:
     outcome = api.run(model(WEIGHTED), freeze_initializers=True)
     assert [info.name for info in outcome.model.proto().graph.input] == ["x"]
     assert "1 inputs with default values became constants" in outcome.report.warnings
+
+
+def test_what_callers_may_change_is_said() -> None:
+    outcome = api.run(model(PRODUCT), "quantize-weights", max_error=1.0)
+    (step,) = outcome.report.steps
+    assert [reason for reason in step.declined if "--freeze-initializers" in reason]
+
+
+def test_the_namesakes_function_freezes_too() -> None:
+    assert len(api.slim(model(PRODUCT), freeze_initializers=True).graph.input) == 1
