@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -13,12 +13,14 @@ import numpy as np
 from onnxslim import ir, saliency
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Array, Graph, Model, Node
+from onnxslim.moments import Moments
 from onnxslim.passes.channels._analysis import Analysis
+from onnxslim.passes.channels._losses import losses, observed
 from onnxslim.passes.channels._parameters import LAYERS, Parameter, parameters
 from onnxslim.passes.channels._table import TRANSFERS
 from onnxslim.passes.channels._values import Sets
 
-Criterion = Literal["magnitude", "gamma", "fisher"]
+Criterion = Literal["magnitude", "gamma", "error", "fisher"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class PruneChannels(Pass):
     their groups. *multiple* rounds the number of those that stay up: others run slowly, so that
     ``lossless`` would not remove them (``lossless-bytes`` does). ``criterion`` says what matters:
     the magnitude of weights; the gamma of batch normalizations (Liu et al. 2017, Network Slimming);
-    or Fisher's information (needs --importance). Channels of outputs stay.
+    the error in the outputs of the layers that read the channel (needs calibration data); or
+    Fisher's information (needs --importance). Channels of outputs stay.
     """
 
     name = "prune-channels"
@@ -54,14 +57,17 @@ class PruneChannels(Pass):
         """Say what else must be given."""
         if self.criterion == "fisher" and not importance:
             return "Fisher's information; give it with --importance FILE.npz, see docs/prune.md"
+        if self.criterion == "error" and not data:
+            return "calibration data; give it with -c FILE"
         return None
 
     def apply(self, model: Model, context: Context) -> int:
         """Choose the channels that go, group by group or among all, and let them go."""
         groups = []
+        moments = observed(model, context) if self.criterion == "error" else Moments(context)
         for graph in list(ir.walk(model.graph)):
             if any(node.operator in LAYERS for node in graph.nodes):
-                groups += list(self._groups(model, graph, context))
+                groups += list(self._groups(model, graph, context, moments))
         changes = 0
         for group, count in zip(groups, self._counts(groups), strict=True):
             going = self._rounded(group, count)
@@ -76,15 +82,21 @@ class PruneChannels(Pass):
             context.forget()
         return changes
 
-    def _groups(self, model: Model, graph: Graph, context: Context) -> Iterator[Group]:
+    def _groups(
+        self, model: Model, graph: Graph, context: Context, moments: Moments
+    ) -> Iterator[Group]:
         """Yield the groups of *graph* with the scores of their channels."""
         analysis = Analysis(model, graph, context.facts(model), context)
         analysis.run(TRANSFERS)
         sets = analysis.settle()
         found = parameters(analysis, sets)
         _explain(analysis, found, sets, context)
+        lost = losses(moments, analysis, sets)
         for members, own in _coupled(found, sets):
-            scores = self._scores(members, own, context)
+            if self.criterion == "error":
+                scores = _lost(members, lost)
+            else:
+                scores = self._scores(members, own, context)
             if isinstance(scores, str):
                 context.decline(own[0].node, scores)
             else:
@@ -181,6 +193,14 @@ class Group:
         layers = sum(one.is_weight for one in self.own)
         name = self.node.name or self.node.outputs[0].name
         return {"layer": name, "layers": layers, "channels": len(self.members), "zeros": count}
+
+
+def _lost(members: Array, lost: Mapping[int, float]) -> Array | str:
+    """Return what readers lose without each of the sets *members*; most, where none is observed."""
+    known = [lost[number] for number in members.tolist() if number in lost]
+    if not known:
+        return "no layer that reads its channels is observed"
+    return np.array([lost.get(number, max(known)) for number in members.tolist()])
 
 
 def _coupled(found: Sequence[Parameter], sets: Sets) -> Iterator[tuple[Array, list[Parameter]]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nets import layers, net, norm, weights, zeroed
-from onnxslim import Model, Pipeline, parse
+from onnxslim import Calibration, Model, Pipeline, parse
 from onnxslim.errors import MissingData
 from onnxslim.passes.channels.prune_channels import PruneChannels
 
@@ -206,3 +206,42 @@ def test_shared_parameters_stay_for_others() -> None:
 def test_refuses_what_makes_no_sense(options: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         PruneChannels(**options)
+
+
+def samples(*shape: int) -> Calibration:
+    rng = np.random.default_rng(3)
+    return Calibration.of([{"x": rng.normal(size=shape).astype(np.float32)} for _ in range(8)])
+
+
+def test_by_the_error_of_what_reads_the_channels() -> None:
+    reading = weights(4, 8, 3, 3)
+    reading[:, [0, 2, 3, 7]] *= 0.01
+    before = net(f"c = Conv{PADS}(x, w) r = Relu(c) y = Conv{PADS}(r, v)",
+                 w=weights(8, 3, 3, 3), v=reading)  # fmt: skip
+    step = PruneChannels(0.5, criterion="error", multiple=1)
+    after, report = Pipeline((step,), budget=np.inf)(before, samples(2, 3, 6, 6))
+    assert report.changed
+    assert zeros(after, "w") == [0, 2, 3, 7]
+
+
+def test_positions_of_a_channel_that_a_product_reads_count_together() -> None:
+    reading = weights(4 * 36, 5)
+    reading[36:72] *= 0.01
+    before = net("c = Conv<pads = [1, 1, 1, 1]>(x, w) f = Flatten(c) y = MatMul(f, v)", rank=2,
+                 w=weights(4, 3, 3, 3), v=reading)  # fmt: skip
+    step = PruneChannels(0.25, criterion="error", multiple=1)
+    after, _ = Pipeline((step,), budget=np.inf)(before, samples(2, 3, 6, 6))
+    assert zeros(after, "w") == [1]
+
+
+def test_the_error_needs_data() -> None:
+    with pytest.raises(MissingData, match="calibration data"):
+        Pipeline((PruneChannels(criterion="error"),))(chain())
+
+
+def test_channels_that_no_observed_layer_reads_are_left_alone() -> None:
+    before = net(f"c = Conv{PADS}(x, w) r = Relu(c) y = ConvTranspose(r, v)",
+                 w=weights(8, 3, 3, 3), v=weights(8, 4, 1, 1))  # fmt: skip
+    step = PruneChannels(0.5, criterion="error", multiple=1)
+    _, report = Pipeline((step,), budget=np.inf)(before, samples(2, 3, 6, 6))
+    assert "no layer that reads its channels is observed" in report.steps[0].declined
