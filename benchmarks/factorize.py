@@ -29,6 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxslim import Calibration, Model, Pipeline, api, parse
 from onnxslim.errors import OnnxslimError
 from onnxslim.passes.factorize.factorize_low_rank import FactorizeLowRank
+from onnxslim.steps.factorize_toward_outputs import FactorizeTowardOutputs
 from onnxslim.validate import Reference
 
 Array = npt.NDArray[Any]
@@ -42,8 +43,8 @@ MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def digits(data: Path, part: str) -> tuple[Array, Array]:
     """Return handwritten digits and what they are."""
     held = np.load(data / "mnist.npz")
-    x = held[f"x_{part}"][:2000, None].astype(np.float32) / 255
-    return (x - 0.1307) / 0.3081, held[f"y_{part}"][:2000]
+    x = held[f"x_{part}"][:10_000, None].astype(np.float32) / 255
+    return (x - 0.1307) / 0.3081, held[f"y_{part}"][:10_000]
 
 
 def photographs(data: Path, part: str) -> tuple[Array, Array]:
@@ -60,6 +61,9 @@ TRAINED = {
     "classify/cifar10_resnet56_bn": photographs,
 }
 BERT = "transformer/tf_bert_qa_tiny"
+
+
+_WAYS = ("plain", "whitened", "toward outputs")
 
 
 class Case:
@@ -83,10 +87,13 @@ class Case:
     def _feeds(self, x: Array) -> Calibration:
         return Calibration.of([{self.input: x[i : i + 64]} for i in range(0, len(x) - 63, 64)])
 
-    def apply(self, aware: bool, **options: Any) -> Model:
-        """Return the model factorized, with or without the data."""
-        step = FactorizeLowRank(form="channel", **options)
-        return Pipeline((step,), check="off")(self.model, self.calibration if aware else None)[0]
+    def apply(self, way: str, **options: Any) -> Model:
+        """Return the model factorized: plainly, or in the metric of the layer's or its outputs."""
+        kind = FactorizeTowardOutputs if way == "toward outputs" else FactorizeLowRank
+        step = kind(form="channel", **options)
+        return Pipeline((step,), check="off")(
+            self.model, None if way == "plain" else self.calibration
+        )[0]
 
     def judged(self, model: Model) -> str:
         """Return noise over signal at the worst output, and right answers in percent."""
@@ -101,16 +108,16 @@ class Case:
 
 def part_metric(given: argparse.Namespace) -> Iterator[str]:
     """Plain and whitened SVD."""
-    yield "| model | ratio | plain | whitened | plain, shared | whitened, shared |"
+    titles = ", shared | ".join(_WAYS)
+    yield f"| model | ratio | plain | whitened | {titles}, shared |"
     for name in (*TRAINED, BERT):
         if given.only and name not in given.only:
             continue
         case = Case(name, given.models, given.data)
         for ratio in RATIOS:
-            plain = case.apply(False, ratio=ratio)
-            aware = case.apply(True, ratio=ratio)
+            plain, aware = (case.apply(way, ratio=ratio) for way in _WAYS[:2])
             total = Pipeline((), check="off")(aware)[1].before.parameters
-            shared = [case.apply(data, parameters=total) for data in (False, True)]
+            shared = [case.apply(way, parameters=total) for way in _WAYS]
             cells = " | ".join(case.judged(model) for model in (plain, aware, *shared))
             yield f"| {name} | {ratio} | {cells} |"
 

@@ -29,7 +29,7 @@ from onnxslim.base import Chosen, Pass
 from onnxslim.errors import SpecError
 from onnxslim.recipes import RECIPES
 
-_STEPS = ("onnxslim.steps.tune",)
+_STEPS = ("onnxslim.steps.factorize_toward_outputs", "onnxslim.steps.tune")
 """Modules of passes that lie above this one, so that only their names are known here."""
 _ITEM = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?(?:@([^\s,{}]+))?\s*(?:,|$)")
 _PLAIN = "/.:_-"

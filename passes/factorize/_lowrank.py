@@ -2,8 +2,9 @@
 
 In the metric of the data the best one follows from the singular vectors of Sᵀ W, where S Sᵀ = H:
 projecting W on the r first right ones, V, minimises ‖X (W - U V)‖. Source: Wang et al. 2024,
-SVD-LLM. No inverse is needed, because U = W Vᵀ. A convolution becomes one to r channels, with the
-kernel, and one of 1x1 from there.
+SVD-LLM. No inverse is needed, because U = W Vᵀ. Where T Tᵀ = G says what later layers make of the
+outputs, it is those of Sᵀ W T, and U V = W T Vᵀ V T⁻¹. A convolution becomes one to r channels,
+with the kernel, and one of 1x1 from there.
 """
 
 from __future__ import annotations
@@ -52,26 +53,24 @@ class Factors:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The right singular vectors of Sᵀ W, and what each of them keeps of the outputs."""
+    """Columns and rows whose products sum up to W, and what each of them keeps of the outputs."""
 
-    matrix: Array
+    left: Array
+    """W T on the right singular vectors of Sᵀ W T, (K, n), the most important first."""
     right: Array
-    """Orthonormal rows, (n, M), the most important first."""
+    """These vectors times T⁻¹, (n, M)."""
     energy: Array
     """The power of the outputs along each of them."""
     rest: float
     """The power along none of them."""
-
-    @cached_property
-    def left(self) -> Array:
-        """W on the right vectors, (K, n)."""
-        return np.asarray(self.matrix @ self.right.T)
+    relative: bool = True
+    """Whether errors are of the power that the outputs have; else that is 1."""
 
     @cached_property
     def errors(self) -> Array:
         """By rank, from 0 on, how far the outputs move, of their own size."""
         tails = np.append(np.cumsum(self.energy[::-1])[::-1], 0.0) + self.rest
-        return np.asarray(np.sqrt(tails / (tails[0] or 1.0)))
+        return np.asarray(np.sqrt(tails / ((tails[0] or 1.0) if self.relative else 1.0)))
 
     def rank(self, error: float) -> int:
         """Return the smallest rank with no more *error*; the largest where none has."""
@@ -99,11 +98,14 @@ def spectrum(matrix: Array, metric: Metric, most: int, seed: int = 0) -> Spectru
         *_, right = randomized_svd(white, most, n_oversamples=_EXTRA, n_iter=4, random_state=seed)
     else:
         *_, right = np.linalg.svd(white, full_matrices=False)
-    left = matrix @ right.T
+    left, rows = matrix @ right.T, right
+    if metric.response is not None:
+        left = matrix @ (metric.response @ right.T)
+        rows = np.linalg.solve(metric.response.T, right.T).T
     moved = left if metric.moments is None else metric.moments @ left
     energy = np.maximum((moved * left).sum(0), 0.0)
     rest = metric.power(matrix) - float(energy.sum()) if len(right) < small else 0.0
-    return Spectrum(matrix, right, energy, max(0.0, rest))
+    return Spectrum(left, rows, energy, max(0.0, rest), metric.responses is None)
 
 
 def candidates(layer: Layer, metric: Metric, wanted: Wanted) -> Iterator[Candidate]:

@@ -1,7 +1,9 @@
 """The metric of the data: how far a layer's outputs move when its weights do.
 
 With H = XᵀX / n of the rows x that a layer multiplies, the outputs of y = x W move by
-tr(ΔᵀHΔ) on average, squared, when W moves by Δ. Source: Wang et al. 2024, SVD-LLM.
+tr(ΔᵀHΔ) on average, squared, when W moves by Δ. Source: Wang et al. 2024, SVD-LLM. With G, the mean
+of JᵀJ where J says how the outputs of the model move with those of the layer, these move by about
+tr(ΔᵀHΔG). Source: Martens & Grosse 2015, Kronecker-factored Approximate Curvature.
 """
 
 from __future__ import annotations
@@ -35,37 +37,50 @@ class Metric:
     """H, (K, K) in float64."""
     source: str = "weights"
     """What the report says: data, made-up data, or why neither."""
+    responses: Array | None = None
+    """G, (M, M) in float64: what outputs of the model, relative to their size, make of those of the
+    layer; None where the layer's own outputs are what counts."""
 
     @cached_property
     def damped(self) -> Array | None:
         """H with all its eigenvalues positive."""
-        if self.moments is None:
-            return None
-        mean = float(np.diag(self.moments).mean())
-        return np.asarray(self.moments + (_DAMPING * mean or 1.0) * np.eye(len(self.moments)))
+        return None if self.moments is None else _damped(self.moments)
 
     @cached_property
     def factor(self) -> Array | None:
         """The lower triangular S with S Sᵀ = damped H."""
         return None if self.damped is None else np.asarray(np.linalg.cholesky(self.damped))
 
+    @cached_property
+    def response(self) -> Array | None:
+        """The lower triangular T with T Tᵀ = damped G."""
+        return None if self.responses is None else np.linalg.cholesky(_damped(self.responses))
+
     def whitened(self, matrix: Array) -> Array:
-        """Return Sᵀ W, whose plain distances are those of the outputs."""
-        return matrix if self.factor is None else np.asarray(self.factor.T @ matrix)
+        """Return Sᵀ W T, whose plain distances are those of the outputs."""
+        left = matrix if self.factor is None else np.asarray(self.factor.T @ matrix)
+        return left if self.response is None else np.asarray(left @ self.response)
 
     def power(self, matrix: Array) -> float:
-        """Return tr(WᵀHW): the mean of |x W|²."""
-        if self.moments is None:
-            return float(np.square(matrix).sum())
-        return max(0.0, float(((self.moments @ matrix) * matrix).sum()))
+        """Return tr(WᵀHWG): the mean of |x W|² where G is the identity."""
+        left = matrix if self.moments is None else self.moments @ matrix
+        right = matrix if self.responses is None else matrix @ self.responses
+        return max(0.0, float((left * right).sum()))
 
     def error(self, matrix: Array, other: Array) -> float:
         """Return how far the outputs move, of their own size, if *other* replaces *matrix*."""
-        whole = self.power(matrix)
         moved = self.power(matrix - other)
+        if self.responses is not None:
+            return math.sqrt(moved)
+        whole = self.power(matrix)
         if not whole:
             return math.inf if moved else 0.0
         return math.sqrt(moved / whole)
+
+
+def _damped(gram: Array) -> Array:
+    mean = float(np.diag(gram).mean())
+    return np.asarray(gram + (_DAMPING * mean or 1.0) * np.eye(len(gram)))
 
 
 def measured(

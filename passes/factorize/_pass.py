@@ -60,6 +60,12 @@ class FactorizePass(Pass):
         Raise Declined where there is nothing to offer.
         """
 
+    def metrics(
+        self, model: Model, context: Context, layers: Sequence[Layer]
+    ) -> Iterable[tuple[Layer, Metric]]:
+        """Yield what the outputs of each layer are measured by: the metric of the data."""
+        return measured(model, context, layers)
+
     def choose(self, offers: Sequence[Offer], model: Model, context: Context) -> Sequence[Choice]:
         """Choose for every layer: by default what moves its outputs least, and runs if it can."""
         return [min(o.candidates, key=lambda c: (c.error, c.run is None)) for o in offers]
@@ -68,7 +74,7 @@ class FactorizePass(Pass):
         """Factorize the layers for which it pays."""
         layers = find(model, context)
         offers = []
-        for number, (layer, metric) in enumerate(measured(model, context, layers)):
+        for number, (layer, metric) in enumerate(self.metrics(model, context, layers)):
             context.progress(f"{self.name}: {layer.label}", number, len(layers))
             offer = self._offer(layer, metric, context)
             if offer is not None:

@@ -26,6 +26,8 @@ _FAMILIES: dict[str, Family] = {
 _ENERGY = 0.999
 _SHARES = (0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
 """Sizes to choose from, of the number of weights that a layer has."""
+_FINE = tuple(step / 40 for step in range(1, 38))
+"""The same of products, for which one decomposition serves all sizes."""
 _ROUNDING = 1e-7
 """An error that is none."""
 
@@ -76,7 +78,8 @@ class FactorizeLowRank(FactorizePass):
             return Wanted(rank=self.rank)
         if self.ratio is not None:
             return Wanted((int(self.ratio * layer.parameters),))
-        sizes = tuple(int(share * layer.parameters) for share in _SHARES)
+        shares = _SHARES if layer.is_convolution else (0.01, *_FINE)
+        sizes = tuple(int(share * layer.parameters) for share in shares)
         shared = self.parameters is not None or self.macs is not None
         return Wanted(sizes, error=None if shared else self._error)
 
