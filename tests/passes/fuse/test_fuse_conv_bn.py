@@ -107,7 +107,7 @@ def test_statistics_that_the_caller_may_replace() -> None:
     }}"""
     arrays = {k: v for k, v in statistics(3).items() if k != "s"}
     before = holding(model(text), w=weights(3, 2, 3, 3), **arrays)
-    assert_declines(before, FUSE, "scale is not a constant")
+    assert_declines(before, FUSE, "scale is an input with a default, which callers may change")
 
 
 # Training -----------------------------------------------------------------------------------------
