@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kit import model
 from onnxslim import Model, api
 from onnxslim.edits import freeze_initializers
@@ -53,8 +55,9 @@ def test_as_an_option() -> None:
     assert "1 inputs with default values became constants" in outcome.report.warnings
 
 
-def test_what_callers_may_change_is_said() -> None:
-    outcome = api.run(model(PRODUCT), "quantize-weights", max_error=1.0)
+@pytest.mark.parametrize("step", ["quantize-weights", "factorize-low-rank{ratio=0.5}"])
+def test_what_callers_may_change_is_said(step: str) -> None:
+    outcome = api.run(model(PRODUCT), step, max_error=1.0)
     (step,) = outcome.report.steps
     assert [reason for reason in step.declined if "--freeze-initializers" in reason]
 
