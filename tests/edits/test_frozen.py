@@ -58,8 +58,8 @@ def test_as_an_option() -> None:
 @pytest.mark.parametrize("step", ["quantize-weights", "factorize-low-rank{ratio=0.5}"])
 def test_what_callers_may_change_is_said(step: str) -> None:
     outcome = api.run(model(PRODUCT), step, max_error=1.0)
-    (step,) = outcome.report.steps
-    assert [reason for reason in step.declined if "--freeze-initializers" in reason]
+    (done,) = outcome.report.steps
+    assert [reason for reason in done.declined if "--freeze-initializers" in reason]
 
 
 def test_the_namesakes_function_freezes_too() -> None:
