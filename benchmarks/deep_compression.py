@@ -163,7 +163,7 @@ def lenet300(bench: Bench) -> None:
 
 def lenet5(bench: Bench) -> None:
     """Deep compression of LeNet-5."""
-    settings = [(0.96, 16, 8), (0.975, 8, 12), (0.98, 8, 16)]
+    settings = [(0.955, 16, 10), (0.96, 16, 8), (0.975, 8, 12), (0.98, 8, 16)]
     specs = dict(deep(*setting, shift=1) for setting in settings)
     compressed(bench, "seeds/lenet5.onnx", mnist(bench.data), specs)
 
