@@ -99,9 +99,11 @@ def find(model: Model, context: Context) -> list[Site]:
     found: dict[Constant, Site] = {}
     for _, nodes in context.find(model, _RULES):
         for node in nodes:
-            if any(map(ir.is_overridable, (node.input(slot) for slot in _RULES[node.operator][0]))):
+            weights = list(_weights(node))
+            operands = (node.input(slot) for slot in _RULES[node.operator][0])
+            if not weights and any(map(ir.is_overridable, operands)):
                 context.decline(node, f"its weight is {ir.OVERRIDABLE}")
-            for slot, tensor in _weights(node):
+            for slot, tensor in weights:
                 if tensor in found or not _is_chosen(tensor, context):
                     continue
                 reason = _refusal(tensor, node, homes, pinned)

@@ -13,9 +13,8 @@ import numpy as np
 from onnxslim import ir, saliency
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Array, Graph, Model, Node
-from onnxslim.moments import Moments
 from onnxslim.passes.channels._analysis import Analysis
-from onnxslim.passes.channels._losses import losses, observed
+from onnxslim.passes.channels._losses import Read, losses, observed
 from onnxslim.passes.channels._parameters import LAYERS, Parameter, parameters
 from onnxslim.passes.channels._table import TRANSFERS
 from onnxslim.passes.channels._values import Sets
@@ -64,10 +63,10 @@ class PruneChannels(Pass):
     def apply(self, model: Model, context: Context) -> int:
         """Choose the channels that go, group by group or among all, and let them go."""
         groups = []
-        moments = observed(model, context) if self.criterion == "error" else Moments(context)
+        reads = observed(model, context) if self.criterion == "error" else []
         for graph in list(ir.walk(model.graph)):
             if any(node.operator in LAYERS for node in graph.nodes):
-                groups += list(self._groups(model, graph, context, moments))
+                groups += list(self._groups(model, graph, context, reads))
         changes = 0
         for group, count in zip(groups, self._counts(groups), strict=True):
             going = self._rounded(group, count)
@@ -83,7 +82,7 @@ class PruneChannels(Pass):
         return changes
 
     def _groups(
-        self, model: Model, graph: Graph, context: Context, moments: Moments
+        self, model: Model, graph: Graph, context: Context, reads: Sequence[Read]
     ) -> Iterator[Group]:
         """Yield the groups of *graph* with the scores of their channels."""
         analysis = Analysis(model, graph, context.facts(model), context)
@@ -91,7 +90,7 @@ class PruneChannels(Pass):
         sets = analysis.settle()
         found = parameters(analysis, sets)
         _explain(analysis, found, sets, context)
-        lost = losses(moments, analysis, sets)
+        lost = losses(reads, analysis, sets)
         for members, own in _coupled(found, sets):
             if self.criterion == "error":
                 scores = _lost(members, lost)

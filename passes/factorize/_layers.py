@@ -114,7 +114,7 @@ def find(model: Model, context: Context, unpacked: bool = True) -> list[Layer]:
     for graph, nodes in context.find(model, OPERATORS):
         for node in nodes:
             slot = weight_slot(node)
-            if any(map(ir.is_overridable, node.inputs[:2])):
+            if slot is None and any(map(ir.is_overridable, node.inputs[:2])):
                 context.decline(node, f"its weight is {ir.OVERRIDABLE}")
             if slot is None or not (unpacked or isinstance(node.inputs[slot], Constant)):
                 continue
