@@ -14,16 +14,14 @@ from onnxslim import Calibration, Model, Pipeline, parse
 from onnxslim.errors import BudgetMissed, MissingData
 from onnxslim.steps.tune import Tune
 
-RNG = np.random.default_rng(0)
-
-
 def net() -> Model:
+    rng = np.random.default_rng(0)
     return holding(
         model("""g (float[N, 8] x) => (float[N, 4] y) <float[8, 16] w, float[16, 4] v> {
             a = MatMul(x, w) r = Relu(a) y = MatMul(r, v)
         }"""),
-        w=RNG.normal(size=(8, 16)).astype(np.float32),
-        v=RNG.normal(size=(16, 4)).astype(np.float32),
+        w=rng.normal(size=(8, 16)).astype(np.float32),
+        v=rng.normal(size=(16, 4)).astype(np.float32),
     )
 
 
