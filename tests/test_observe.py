@@ -13,7 +13,7 @@ import pytest
 
 from kit import holding, model
 from onnxslim import Calibration, Model, runtime
-from onnxslim.errors import DataError, InputError, PassError
+from onnxslim.errors import CannotRun, DataError, InputError, PassError
 from onnxslim.observe import BINS, ROWS, Histogram, layer_rows, observe, second_moments
 from onnxslim.runtime import Session
 
@@ -249,6 +249,24 @@ def test_a_large_model_is_lent_as_a_file(monkeypatch: pytest.MonkeyPatch) -> Non
     observe(of, samples(1, 3), {"s": None})
     assert isinstance(sources[0], Path)
     assert not sources[0].exists()
+
+
+@pytest.mark.parametrize("when", ["loading", "running"])
+def test_where_optimizations_fail_none_are_used(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Session):
+        def __init__(self, source: runtime.Source, optimize: bool) -> None:
+            self.fails = optimize and when == "running"
+            if optimize and when == "loading":
+                raise CannotRun("an optimization fails")
+            super().__init__(source, optimize)
+
+        def run(self, feed: Any) -> Any:
+            if self.fails:
+                raise CannotRun("an optimization fails")
+            return super().run(feed)
+
+    monkeypatch.setattr("onnxslim.observe.Session", Failing)
+    assert observe(squares(), samples(4, 3), {"s": None})["s"].count == 36
 
 
 def test_the_model_is_left_as_it_is() -> None:

@@ -393,8 +393,10 @@ def test_a_dimension_that_may_be_0_beside_1_adds_something() -> None:
 
 
 def test_a_backward_slice_begins_inside_the_axis() -> None:
-    before = model("""g (float[1, 4] x) => (int64[2] y)
-    <int64[1] start = {-2}, int64[1] end = {-9}, int64[1] axis = {0}, int64[1] step = {-1}> {
-        s = Slice(x, start, end, axis, step) y = Shape(s)
+    before = model("""g (float[3, 2] z, int64[1] axes) => (int64[2] y)
+    <int64[1] axes = {-1}, float[3, 2] c = {1, 2, 3, 4, 5, 6}, int64[1] far = {-9},
+     int64[1] near = {-2}, int64[1] axis = {0}, int64[1] last = {-1}> {
+        r = ReduceMean(z, axes) x = Div(r, c) a = Slice(x, near, far, axis, near)
+        s = Slice(a, near, far, axis, last) y = Shape(s)
     }""")
     assert_rewrites(before, FoldKnownValues(), [])

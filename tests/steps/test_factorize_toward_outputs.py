@@ -10,6 +10,8 @@ import pytest
 from nets import net, weights
 from onnxslim import Calibration, Model, Pipeline, parse
 from onnxslim.errors import MissingData, SpecError
+from onnxslim.passes.factorize._lowrank import spectrum
+from onnxslim.passes.factorize._metric import Metric
 from onnxslim.runtime import Session
 
 pytest.importorskip("torch")
@@ -51,6 +53,17 @@ def test_errors_are_of_the_outputs() -> None:
     found = moved("factorize-toward-outputs{parameters=1400}")
     assert row["error"] == pytest.approx(found, rel=0.5)
     assert row["metric"] == "data, gradients"
+
+
+def test_the_factors_are_the_best_in_both_metrics() -> None:
+    matrix, inputs, outputs = (RNG.normal(size=shape) for shape in ((12, 8), (12, 30), (8, 30)))
+    metric = Metric(inputs @ inputs.T, responses=outputs @ outputs.T)
+    found = spectrum(matrix, metric, 8)
+    whole = np.matmul(*found.factors(8))
+    assert np.allclose(whole, matrix)
+    for rank in range(1, 8):
+        error = metric.error(matrix, np.matmul(*found.factors(rank)))
+        assert found.errors[rank] == pytest.approx(error, rel=0.01)
 
 
 def test_it_needs_data() -> None:
