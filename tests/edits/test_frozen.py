@@ -62,5 +62,13 @@ def test_what_callers_may_change_is_said(step: str) -> None:
     assert [reason for reason in done.declined if "--freeze-initializers" in reason]
 
 
+@pytest.mark.parametrize("step", ["quantize-weights", "factorize-low-rank{ratio=0.5}"])
+def test_constant_weights_are_none_that_callers_may_change(step: str) -> None:
+    before = model("""g (float[1, 2] x) => (float[1, 2] y)
+    <float[1, 2] x = {1, 2}, float[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }""")
+    (done,) = api.run(before, step, max_error=1.0).report.steps
+    assert not [reason for reason in done.declined if "--freeze-initializers" in reason]
+
+
 def test_the_namesakes_function_freezes_too() -> None:
     assert len(api.slim(model(PRODUCT), freeze_initializers=True).graph.input) == 1
