@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxslim.base import Context
-from onnxslim.errors import CannotTune
+from onnxslim.errors import CannotRun, CannotTune
 from onnxslim.ir import Array, Model
 from onnxslim.passes.factorize._candidates import Candidate
 from onnxslim.passes.factorize._layers import Layer
@@ -75,5 +75,5 @@ def _found(model: Model, context: Context, layers: Sequence[Layer]) -> dict[str,
     }
     try:
         return responses(Model.from_proto(model.proto()), context.calibration(), axes, context.seed)
-    except CannotTune as error:
+    except (CannotRun, CannotTune) as error:
         return str(error)

@@ -10,6 +10,7 @@ import torch
 from onnxslim.data import Calibration
 from onnxslim.ir import Array, Model
 from onnxslim.tune.executor import Executor
+from onnxslim.tune.operators import Value
 from onnxslim.tune.parameters import tunable
 from onnxslim.tune.samples import Samples, session_of
 
@@ -26,8 +27,8 @@ def responses(
     J says how the outputs, each relative to its root mean square over samples, move with the M
     channels of the tensor, which lie along the axis that *channels* names; places of the same
     channels are added up. Random combinations of the outputs stand for all of them (Hutchinson
-    1990), on up to 512 samples. Tensors that no weight reaches, or that reach no output of floats,
-    are missing. Raises CannotTune where gradients cannot go through the model.
+    1990), on up to 512 samples. Tensors that no weight reaches, that reach no output of floats, or
+    where gradients are not finite, are missing. Raises CannotRun, and CannotTune where gradients cannot go through the model.
     """
     executor = Executor(model, tunable(model), list(channels))
     samples = Samples(data, with_labels=False)
@@ -38,22 +39,26 @@ def responses(
     for size, feed in _batches(samples):
         values, count = executor(feed), count + size
         inner = {n: values[n] for n in channels if values[n].requires_grad}
-        outputs = {n: values[n] for n in scales if values[n].requires_grad}
-        for _ in range(_PROBES if inner and outputs else 0):
-            mixed = sum(
-                (torch.randn(value.shape, generator=dice, dtype=value.dtype) * value).sum()
-                / scales[name]
-                for name, value in outputs.items()
-            )
-            slopes = torch.autograd.grad(
-                mixed, list(inner.values()), retain_graph=True, allow_unused=True
-            )
-            for name, slope in zip(inner, slopes, strict=True):
-                if slope is not None:
-                    rows = np.moveaxis(slope.double().numpy(), channels[name], -1)
-                    rows = rows.reshape(-1, rows.shape[-1])
-                    found[name] = found.get(name, 0.0) + rows.T @ rows
-    return {name: total / (count * _PROBES) for name, total in found.items()}
+        outputs = {n: values[n] / scales[n] for n in scales if values[n].requires_grad}
+        for name, slope in _slopes(inner, outputs, dice):
+            rows = np.moveaxis(slope.double().numpy(), channels[name], -1)
+            rows = rows.reshape(-1, rows.shape[-1])
+            found[name] = found.get(name, 0.0) + rows.T @ rows
+    means = {name: total / (count * _PROBES) for name, total in found.items()}
+    return {name: mean for name, mean in means.items() if np.isfinite(mean).all()}
+
+
+def _slopes(
+    inner: Mapping[str, Value], outputs: Mapping[str, Value], dice: torch.Generator
+) -> Iterator[tuple[str, Value]]:
+    """Yield the gradients of random combinations of *outputs* that arrive at *inner* tensors."""
+    for _ in range(_PROBES if inner and outputs else 0):
+        mixed = sum(
+            (torch.randn(value.shape, generator=dice, dtype=value.dtype) * value).sum()
+            for value in outputs.values()
+        )
+        slopes = torch.autograd.grad(mixed, [*inner.values()], retain_graph=True, allow_unused=True)
+        yield from ((n, s) for n, s in zip(inner, slopes, strict=True) if s is not None)
 
 
 def _batches(samples: Samples) -> Iterator[tuple[int, Mapping[str, Array]]]:

@@ -40,3 +40,8 @@ def test_what_reaches_no_output_is_missing() -> None:
     of = net("a = MatMul(x, w) s = Shape(a) r = MatMul(x, w) y = Reshape(r, s)", x="float[N, 6]",
              rank=2, w=weights(6, 5))  # fmt: skip
     assert set(responses(of, feeds(), {"a": -1, "r": -1})) == {"r"}
+
+
+def test_gradients_that_are_not_finite_are_missing() -> None:
+    of = net("a = MatMul(x, w) r = Relu(a) y = Sqrt(r)", x="float[N, 6]", rank=2, w=weights(6, 5))
+    assert responses(of, feeds(), {"a": -1}) == {}
