@@ -28,7 +28,8 @@ def responses(
     channels of the tensor, which lie along the axis that *channels* names; places of the same
     channels are added up. Random combinations of the outputs stand for all of them (Hutchinson
     1990), on up to 512 samples. Tensors that no weight reaches, that reach no output of floats, or
-    where gradients are not finite, are missing. Raises CannotRun, and CannotTune where gradients cannot go through the model.
+    where gradients are not finite, are missing. Raises CannotRun, and CannotTune where gradients
+    cannot go through the model.
     """
     executor = Executor(model, tunable(model), list(channels))
     samples = Samples(data, with_labels=False)
