@@ -1,20 +1,19 @@
 """What factorized weights save, cost, and do to the outputs.
 
-    python benchmarks/factorize.py MODELS DATA [--parts metric,speed,models] [--only NAME ...]
+    python benchmarks/factorize.py MODELS DATA [--parts metric,speed,convolutions,models] [--only NAME ...]
 
 ``metric`` compares plain SVD with SVD in the metric of the data at the same ranks, on samples that
 were not used for calibration: the root of noise over signal, and the share of right answers where
 there are labels. ``shared`` is the same number of weights for the whole model, which its layers
-share. ``speed`` is how many times as fast as the dense layer the form runs
-that factorize-low-rank chooses, by processor time, both by turns; ``dense`` where it keeps the
-layer. ``models`` factorizes every model of a folder at ratio 0.5 and tells what became of it.
+share. ``speed`` and ``convolutions`` tell how many times as fast as the dense layers that runs which
+factorize-low-rank makes of them, by processor time, both by turns; ``dense`` where it keeps them.
+``models`` factorizes every model of a folder at ratio 0.5 and tells what became of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.layers import convolutions, product, session, speedup
 from onnxslim import Calibration, Model, Pipeline, api, parse
 from onnxslim.errors import OnnxslimError
 from onnxslim.passes.factorize.factorize_low_rank import FactorizeLowRank
@@ -100,8 +98,8 @@ class Case:
         noise = math.sqrt(self.reference.noise(model.to_bytes()))
         if self.labels is None:
             return f"{noise:.4f}"
-        session = session_of(model)
-        right = [session.run(None, dict(feed))[0].argmax(1) for feed in self.test]
+        answering = session(model)
+        right = [answering.run(None, dict(feed))[0].argmax(1) for feed in self.test]
         found = np.concatenate(right)
         return f"{noise:.4f} ({100 * float((found == self.labels[: len(found)]).mean()):.1f} %)"
 
@@ -125,52 +123,48 @@ def part_metric(given: argparse.Namespace) -> Iterator[str]:
 # Speed --------------------------------------------------------------------------------------------
 
 
-def session_of(model: Model) -> ort.InferenceSession:
-    """Open a model on one thread, fully optimized."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    return ort.InferenceSession(model.to_bytes(), options, providers=["CPUExecutionProvider"])
-
-
-def dense(size: int, batch: int) -> Model:
-    """Return one product."""
-    weight = np.random.default_rng(size).standard_normal((size, size)).astype(np.float32)
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, size]) for n in "xy"]
-    graph = helper.make_graph(
-        [node], "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")]
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return Model.from_proto(made)
-
-
-def speedup(before: Model, after: Model, batch: int, size: int, rounds: int) -> float:
-    """Return how many times as fast *after* runs."""
-    x = np.random.default_rng(0).standard_normal((batch, size)).astype(np.float32)
-    sessions = [session_of(before), session_of(after)]
-    times: list[list[float]] = [[], []]
-    repeats = max(1, min(2000, 2 * 10**8 // (batch * size * size)))
-    for _ in range(rounds):
-        for number, session in enumerate(sessions):
-            start = time.thread_time()
-            for _ in range(repeats):
-                session.run(None, {"x": x})
-            times[number].append(time.thread_time() - start)
-    return float(statistics.median(a / b for a, b in zip(*times, strict=True)))
-
-
 def part_speed(given: argparse.Namespace) -> Iterator[str]:
-    """Low rank at several shares of the break-even rank."""
+    """Low rank at several shares of a layer's size."""
     yield "| size | batch | " + " | ".join(f"rank 1/{n}" for n in (2, 4, 8, 16)) + " |"
     for size in (256, 512, 1024, 2048, 4096):
+        weight = np.random.default_rng(size).standard_normal((size, size))
+        ranks = [size // share for share in (2, 4, 8, 16)]
         for batch in (1, 8, 64):
-            before, cells = dense(size, batch), []
-            for share in (2, 4, 8, 16):
-                step = FactorizeLowRank(rank=size // share, aim="speed")
-                after, report = Pipeline((step,), check="off")(before)
-                found = speedup(before, after, batch, size, given.rounds) if report.changed else 0
-                cells.append(f"{found:.2f}" if found else "dense")
+            before, shape = product(weight, batch), (batch, size)
+            cells = [_speed(before, shape, rank, given.seconds) for rank in ranks]
             yield f"| {size} | {batch} | {' | '.join(cells)} |"
+
+
+def part_convolutions(given: argparse.Namespace) -> Iterator[str]:
+    """Three convolutions of 3 x 3, in each form."""
+    yield "| channels | side | " + " | ".join(CONVOLUTIONS) + " |"
+    for channels, side in ((16, 32), (32, 32), (64, 56), (128, 28), (256, 14), (512, 7)):
+        dice = np.random.default_rng(channels)
+        weights = (dice.standard_normal((channels, channels, 3, 3)) for _ in range(3))
+        before, shape = convolutions(tuple(weights), side), (1, channels, side, side)
+        cells = (
+            _speed(before, shape, int(channels * share), given.seconds, form)
+            for form, share in CONVOLUTIONS.values()
+        )
+        yield f"| {channels} | {side} | {' | '.join(cells)} |"
+
+
+CONVOLUTIONS = {
+    "channel, 1/2": ("channel", 1 / 2), "Tucker, 3/4": ("tucker", 3 / 4),
+    "Tucker, 1/2": ("tucker", 1 / 2), "Tucker, 1/4": ("tucker", 1 / 4),
+    "spatial, 1": ("spatial", 1), "spatial, 1/2": ("spatial", 1 / 2),
+    "separable, 1": ("separable", 1),
+}  # fmt: skip
+"""Forms and ranks, as a share of the channels."""
+
+
+def _speed(
+    before: Model, shape: tuple[int, ...], rank: int, seconds: float, form: Any = "auto"
+) -> str:
+    """Return how many times as fast the layers of a rank are, or that they stay dense."""
+    step = FactorizeLowRank(rank=rank, aim="speed", form=form)
+    after, report = Pipeline((step,), check="off")(before)
+    return f"{speedup(before, after, shape, seconds):.2f}" if report.changed else "dense"
 
 
 # Every model --------------------------------------------------------------------------------------
@@ -216,7 +210,12 @@ def orphans(model: Model) -> int:
     return sum(tensor.name not in read for tensor in proto.graph.initializer)
 
 
-PARTS = {"metric": part_metric, "speed": part_speed, "models": part_models}
+PARTS = {
+    "metric": part_metric,
+    "speed": part_speed,
+    "convolutions": part_convolutions,
+    "models": part_models,
+}
 
 
 def main() -> None:
@@ -226,7 +225,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=15, help="times that each layer is timed")
+    parser.add_argument("--seconds", type=float, default=0.5, help="for every ratio")
     given = parser.parse_args()
     for part in given.parts.split(","):
         for number, line in enumerate(PARTS[part](given)):

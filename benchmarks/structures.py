@@ -24,31 +24,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from benchmarks.layers import product, speedup
 from onnxslim import Model, Pass, Pipeline, parse
 
 Array = npt.NDArray[Any]
 SIZES = (64, 256, 1024, 2048)
 
 
-def layer(weight: Array) -> Model:
-    """Return a model of one product, of any batch."""
-    rows, columns = weight.shape
-    kind = TensorProto.FLOAT
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
-        [helper.make_tensor_value_info("x", kind, ["N", rows])],
-        [helper.make_tensor_value_info("y", kind, ["N", columns])],
-        [numpy_helper.from_array(np.ascontiguousarray(weight, np.float32), "w")],
-    )  # fmt: skip
-    opset = helper.make_opsetid("", 17)
-    return Model.from_proto(helper.make_model(graph, opset_imports=[opset], ir_version=8))
-
-
 def factorized(weight: Array, steps: tuple[Pass, ...]) -> tuple[Model, dict[str, Any]]:
     """Return a layer with its weight replaced, and what the report says of it."""
-    after, report = Pipeline(steps, check="off", budget=1e9)(layer(weight))
+    after, report = Pipeline(steps, check="off", budget=1e9)(product(weight))
     (notes,) = [step.notes for step in report.steps]
     return after, dict(notes[0]) if notes else {"form": "left alone"}
 
@@ -192,45 +179,10 @@ def part_speed(given: argparse.Namespace) -> Iterator[str]:
         for side in (256, 1024, 4096):
             weight = np.random.default_rng(side).standard_normal((side, side)) / np.sqrt(side)
             after, note = factorized(weight, parse(spec))
-            pair = [session(layer(weight)), session(after)]
-            ratios = [ratio(pair, side, batch, given.seconds) for batch in (1, 8, 64)]
+            before = product(weight)
+            ratios = [speedup(before, after, (n, side), given.seconds) for n in (1, 8, 64)]
             cells = " | ".join(f"{r:.2f} x" if r < 10 else f"{r:.0f} x" for r in ratios)
             yield f"| {name} | {side} | {cells} | {note['form']} |"
-
-
-def session(model: Model) -> ort.InferenceSession:
-    """Load a model with all optimizations, on one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(model.to_bytes(), options, providers=["CPUExecutionProvider"])
-
-
-def ratio(pair: list[ort.InferenceSession], side: int, batch: int, seconds: float) -> float:
-    """Return how many times faster the second session is."""
-    x = np.random.default_rng(0).standard_normal((batch, side)).astype(np.float32)
-    bound = []
-    for one in pair:
-        binding, y = one.io_binding(), np.empty((batch, side), np.float32)
-        binding.bind_cpu_input("x", x)
-        binding.bind_output("y", "cpu", 0, np.float32, y.shape, y.ctypes.data)
-        bound.append((one, binding, y))
-    runs = max(1, int(5e-3 / spent(bound[0], 3)))
-    ratios: list[float] = []
-    end = time.monotonic() + seconds
-    while len(ratios) < 9 or time.monotonic() < end:
-        first, second = (spent(item, runs) for item in bound)
-        ratios.append(first / second)
-    return float(np.median(ratios))
-
-
-def spent(item: tuple[ort.InferenceSession, Any, Array], runs: int) -> float:
-    """Return the processor seconds of a run."""
-    one, binding, _ = item
-    begin = time.thread_time()
-    for _ in range(runs):
-        one.run_with_iobinding(binding)
-    return (time.thread_time() - begin) / runs
 
 
 PARTS = {"planted": part_planted, "article": part_article, "speed": part_speed}

@@ -11,6 +11,7 @@ from benchmarks.fuzz.oracle import Case, grown
 from benchmarks.fuzz.shrink import shrink
 from kit import model
 from onnxslim import Context, Effect, Model, Pass
+from onnxslim.runtime import Session
 
 assert motifs
 UNKNOWN = {"CumProd"}
@@ -109,6 +110,15 @@ def test_sizes_that_a_concat_must_not_join_are_forbidden() -> None:
     of = model("g (float[2, 1] x, float[1, 0] e) => (float[?, ?] y) { y = Concat<axis = 1>(x, e) }")
     feed = {"x": np.ones((2, 1), np.float32), "e": np.ones((1, 0), np.float32)}
     assert not lawful(of.proto(), [feed])
+
+
+def test_strings_that_onnxruntime_miscopies_prove_nothing() -> None:
+    of = model("""g (string[2, 1, 2] x) => (string[2, 1, 2] y) <int64[1] i = {0}> {
+        y = Gather<axis = 1>(x, i)
+    }""")
+    feed = {"x": np.array([[["a", "b"]], [["c", "d"]]], object)}
+    copied = Session(of.to_bytes(), optimize=False).run(feed)["y"]
+    assert len(lawful(of.proto(), [feed])) == np.array_equal(copied, feed["x"])
 
 
 def test_what_onnx_misreads_is_lawful() -> None:
