@@ -1,13 +1,13 @@
 """What factorized weights save, cost, and do to the outputs.
 
-    python benchmarks/factorize.py MODELS DATA [--parts metric,speed,convolutions,models] [--only NAME ...]
+    python -m benchmarks.factorize MODELS DATA [--parts PART,...] [--only NAME ...]
 
 ``metric`` compares plain SVD with SVD in the metric of the data at the same ranks, on samples that
 were not used for calibration: the root of noise over signal, and the share of right answers where
 there are labels. ``shared`` is the same number of weights for the whole model, which its layers
-share. ``speed`` and ``convolutions`` tell how many times as fast as the dense layers that runs which
-factorize-low-rank makes of them, by processor time, both by turns; ``dense`` where it keeps them.
-``models`` factorizes every model of a folder at ratio 0.5 and tells what became of it.
+share. ``speed`` and ``convolutions`` tell how many times as fast as the dense layers that runs
+which factorize-low-rank makes of them, by processor time, both by turns; ``dense`` where it keeps
+them. ``models`` factorizes every model of a folder at ratio 0.5 and tells what became of it.
 """
 
 from __future__ import annotations

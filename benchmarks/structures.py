@@ -1,6 +1,6 @@
 """What Kronecker products and structured matrices find again, save, and cost.
 
-    python benchmarks/structures.py [MODEL DATA] [--parts planted,article,speed]
+    python -m benchmarks.structures [MODEL DATA] [--parts planted,article,speed]
 
 ``planted`` hides structured matrices, as they are and with noise of 1 %, in a layer: how far the
 weight that is found is from the one that was given, and how many parameters it has. ``article``

@@ -204,7 +204,7 @@ def _declared(name: str, kind: str, value: Any) -> onnx.ValueInfoProto:
 
 
 def _same_shape(first: Any, second: Any) -> bool:
-    return np.shape(first) == np.shape(second)
+    return bool(np.shape(first) == np.shape(second))
 
 
 def _is_foreseen(

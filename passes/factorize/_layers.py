@@ -16,7 +16,7 @@ from onnxslim import ir
 from onnxslim.base import Context
 from onnxslim.cost import macs
 from onnxslim.ir import Array, Constant, Model, Node, Tensor
-from onnxslim.passes.factorize._speed import convolution, product
+from onnxslim.passes.factorize._speed import Convolution, product
 from onnxslim.shapes import Dim, Facts
 
 OPERATORS = ("MatMul", "Gemm", "Conv")
@@ -92,10 +92,13 @@ class Layer:
     @property
     def time(self) -> float:
         """Estimated microseconds of one run."""
-        if self.is_convolution:
-            inputs, outputs = self.values.shape[1], len(self.values)
-            return convolution(self.rows, inputs, outputs, math.prod(self.kernel))
-        return product(self.rows, *self.shape)
+        return self.convolution.time() if self.is_convolution else product(self.rows, *self.shape)
+
+    @property
+    def convolution(self) -> Convolution:
+        """What a convolution costs."""
+        outputs, inputs = self.values.shape[:2]
+        return Convolution(self.rows, inputs, outputs, math.prod(self.kernel))
 
     def rounded(self, array: Array) -> Array:
         """Return *array* in the type of the weights; infinite where it does not fit."""

@@ -9,7 +9,6 @@ with the kernel, and one of 1x1 from there.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,7 +25,7 @@ from onnxslim.passes.factorize._build import (
 from onnxslim.passes.factorize._candidates import Candidate, Wanted, fast
 from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._metric import Metric
-from onnxslim.passes.factorize._speed import convolution, product
+from onnxslim.passes.factorize._speed import Convolution, chain, product
 
 _LARGE = 1024
 """The smaller side from which on few singular vectors are found by random projections."""
@@ -180,8 +179,8 @@ def _time(layer: Layer, rank: int) -> float:
     inputs, outputs = layer.shape
     if not layer.is_convolution:
         return product(layer.rows, inputs, rank) + product(layer.rows, rank, outputs)
-    first = convolution(layer.rows, layer.values.shape[1], rank, math.prod(layer.kernel))
-    return first + convolution(layer.rows, rank, outputs, 1)
+    first = layer.convolution._replace(outputs=rank)
+    return chain(layer.convolution, (first, Convolution(layer.rows, rank, outputs, 1)))
 
 
 def _turned(flip: bool, first: Array, second: Array) -> tuple[Array, Array]:

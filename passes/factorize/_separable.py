@@ -17,7 +17,7 @@ from onnxslim.passes.factorize._build import Place, convolutions
 from onnxslim.passes.factorize._candidates import Candidate, Wanted, fast
 from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._metric import Metric
-from onnxslim.passes.factorize._speed import convolution
+from onnxslim.passes.factorize._speed import Convolution, chain
 from onnxslim.passes.factorize._tensors import along, balanced, fitted, tensor
 
 _STEP = 8
@@ -41,9 +41,9 @@ def candidates(layer: Layer, metric: Metric, wanted: Wanted) -> Iterator[Candida
 
 def _time(layer: Layer, rank: int) -> float:
     outputs, channels, taps = tensor(layer).shape
-    time = convolution(layer.seen, channels, rank, 1)
-    time += convolution(layer.rows, rank, rank, taps, depthwise=True)
-    return time + convolution(layer.rows, rank, outputs, 1)
+    before = Convolution(layer.seen, channels, rank, 1)
+    each = Convolution(layer.rows, rank, rank, taps, depthwise=True)
+    return chain(layer.convolution, (before, each, Convolution(layer.rows, rank, outputs, 1)))
 
 
 def _candidate(layer: Layer, metric: Metric, rank: int) -> Candidate:

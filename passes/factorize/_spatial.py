@@ -18,7 +18,7 @@ from onnxslim.passes.factorize._candidates import Candidate, Wanted, fast
 from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._lowrank import Spectrum, spectrum
 from onnxslim.passes.factorize._metric import Metric
-from onnxslim.passes.factorize._speed import convolution
+from onnxslim.passes.factorize._speed import Convolution, chain
 from onnxslim.passes.factorize._tensors import Projection, along
 
 _STEP = 8
@@ -51,8 +51,8 @@ def _between(layer: Layer) -> int:
 
 def _time(layer: Layer, rank: int) -> float:
     outputs, channels, height, width = layer.values.shape
-    first = convolution(_between(layer), channels, rank, height)
-    return first + convolution(layer.rows, rank, outputs, width)
+    down = Convolution(_between(layer), channels, rank, height)
+    return chain(layer.convolution, (down, Convolution(layer.rows, rank, outputs, width)))
 
 
 def _candidate(layer: Layer, metric: Metric, found: Spectrum, rank: int) -> Candidate:

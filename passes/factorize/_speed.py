@@ -1,4 +1,4 @@
-"""How long onnxruntime takes for a layer: a model of what was measured on x86 with AVX2.
+"""How long onnxruntime takes for a layer: a model of what was measured on x86.
 
 What it must get right is which of two forms is faster. A node has a fixed price, sizes are padded
 to what kernels compute at once, few rows cannot keep the processor busy, and matrices beyond the
@@ -8,7 +8,8 @@ cache wait for memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 NODE = 1.3
 """Microseconds that a node more takes."""
@@ -20,6 +21,8 @@ _UNCACHED = 2.3
 """How many times longer one row takes where they do not."""
 _ELEMENT = 0.8e-3
 """Microseconds to write an element of an image."""
+_WIDTHS = (8, 16)
+"""Channels that a convolution computes at once, with AVX2 and with AVX-512."""
 _UNALIGNED = 2.0
 """How many times longer a convolution takes whose input channels are no multiple of 4."""
 
@@ -43,15 +46,33 @@ def product(rows: int, inputs: int, outputs: int) -> float:
     return NODE + rows * inputs * _padded(outputs, step) / rate
 
 
-def convolution(
-    places: int, inputs: int, outputs: int, taps: int, depthwise: bool = False
-) -> float:
-    """Return the microseconds of a convolution that computes so many *places* of every channel."""
-    each = taps if depthwise else inputs * taps
-    work = places * _padded(outputs, 8) * each / _FAST
-    if inputs % 4 and inputs > 3:
-        work *= _UNALIGNED
-    return NODE + work + places * outputs * _ELEMENT
+class Convolution(NamedTuple):
+    """A convolution that computes so many *places* of every channel."""
+
+    places: int
+    inputs: int
+    outputs: int
+    taps: int
+    depthwise: bool = False
+
+    def time(self, width: int = _WIDTHS[0]) -> float:
+        """Return its microseconds where so many channels are computed at once."""
+        each = self.taps if self.depthwise else self.inputs * self.taps
+        work = self.places * _padded(self.outputs, width) * each / _FAST
+        if self.inputs % 4 and self.inputs > 3:
+            work *= _UNALIGNED
+        return NODE + work + self.places * self.outputs * _ELEMENT
+
+
+def chain(layer: Convolution, parts: Iterable[Convolution]) -> float:
+    """Return the microseconds of convolutions in a row, by what of all widths suits them less.
+
+    That is a share of the time of *layer*, whose place they take: few channels are padded to as
+    many as are computed at once.
+    """
+    parts = tuple(parts)
+    share = max(sum(p.time(width) for p in parts) / layer.time(width) for width in _WIDTHS)
+    return layer.time() * share
 
 
 def aligned(size: int, step: int) -> int:

@@ -17,7 +17,7 @@ from onnxslim.passes.factorize._candidates import Candidate, Wanted, is_faster
 from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._lowrank import Spectrum, spectrum
 from onnxslim.passes.factorize._metric import Metric
-from onnxslim.passes.factorize._speed import aligned, convolution
+from onnxslim.passes.factorize._speed import Convolution, aligned, chain
 from onnxslim.passes.factorize._tensors import Projection, along, tensor
 
 _STEP = 8
@@ -48,9 +48,9 @@ def _size(layer: Layer, first: int, second: int) -> int:
 
 def _time(layer: Layer, first: int, second: int) -> float:
     outputs, channels = layer.values.shape[:2]
-    time = convolution(layer.seen, channels, first, 1)
-    time += convolution(layer.rows, first, second, layer.shape[0] // channels)
-    return time + convolution(layer.rows, second, outputs, 1)
+    before = Convolution(layer.seen, channels, first, 1)
+    core = layer.convolution._replace(inputs=first, outputs=second)
+    return chain(layer.convolution, (before, core, Convolution(layer.rows, second, outputs, 1)))
 
 
 def _pair(

@@ -106,6 +106,13 @@ def test_for_speed_they_stay_as_they_are() -> None:
     assert "nothing that is close enough would be faster" in report.steps[0].declined
 
 
+def test_channels_too_few_for_wide_vectors_are_left_alone() -> None:
+    """Eight channels cost as much as sixteen where sixteen are computed at once."""
+    before = net(CONV, x="float[1, 16, 32, 32]", w=weights(16, 16, 3, 3), b=weights(16))
+    after, _ = low_rank(before, rank=8, form="channel", aim="speed")
+    assert after is before
+
+
 RUNNING = {
     "channel": (["Conv", "Conv"], "channel SVD"),
     "tucker": (["Conv", "Conv", "Conv"], "Tucker-2"),
