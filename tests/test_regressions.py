@@ -400,3 +400,19 @@ def test_a_backward_slice_begins_inside_the_axis() -> None:
         s = Slice(a, near, far, axis, last) y = Shape(s)
     }""")
     assert_rewrites(before, FoldKnownValues(), [])
+
+
+@pytest.mark.parametrize("where", ["main", "function"])
+def test_an_old_if_has_the_shape_of_the_branch_it_takes(where: str) -> None:
+    """ONNX allows no other before opset 11, and infers the first; onnxruntime takes both."""
+    choice = """t = If(c) <
+        then_branch = a () => (float[?] p) { p = Constant<value = float[2] {1, 2}>() },
+        else_branch = b () => (float[?] q) { q = Identity(x) }
+    >"""
+    body, functions = f"{choice} y = Shape(t)", ""
+    if where == "function":
+        body = "t = local.choose(c, x) y = Shape(t)"
+        functions = f"""<domain: "local", opset_import: ["": 9]>
+        choose (c, x) => (t) {{ {choice} }}"""
+    before = model(f"g (bool c, float[K] x) => (int64[1] y) {{ {body} }} {functions}", opset=9)
+    assert_declines(before, FoldKnownValues())

@@ -199,6 +199,8 @@ class Engine:
             shapes = [self.known.shape(result) for result in results]
             self._note(tensor, _common(shapes))
             kinds = {self.known.elem_type(result) for result in results}
+            if tensor.name and len(kinds) == 1 and 0 not in kinds:
+                self.known.types.setdefault(tensor, *kinds)
             found = [self.known.value(result) for result in results]
             first = found[0] if found else None
             same = first is not None and all(_same_value(first, other) for other in found)

@@ -11,6 +11,7 @@ feeds break the model's own contract and are not provided for.) Not believed are
 * initializers that the caller may override;
 * what it makes of axes that count from the end before the operator's version foresees them;
 * names of dimensions that a Slice of opset 10 has cut: ONNX leaves them what they were;
+* shapes of an If before opset 11 whose branches differ: ONNX takes what it knows of either;
 * names of dimensions that ONNX invents for the elements of sequences: one name for all of them.
 """
 
@@ -44,6 +45,8 @@ REPEATED = frozenset({"Loop", "Scan"})
 """Operators whose subgraph runs any number of times, none included."""
 _COUNTS_FROM_END = {"Slice": 10, "Squeeze": 11, "Unsqueeze": 11}
 """The opset from which ONNX reads negative axes of these operators as onnxruntime always has."""
+_BRANCHES_MAY_DIFFER = 11
+"""The opset from which ONNX infers of an If what both branches have in common."""
 _SLICE_KEEPS_NAMES = 10
 """The opset in which ONNX gives a dimension that a Slice cuts the name that it had."""
 MISREAD = "onnxslim.misread"
@@ -94,7 +97,8 @@ def run(skeleton: ModelProto) -> ModelProto:
         found = onnx.shape_inference.infer_shapes(skeleton, strict_mode=False)
     except Exception:  # an opset from the future, say: then inputs are all that is known
         return skeleton
-    return run(skeleton) if _hide_slices(skeleton, found) else found
+    hidden = _hide_slices(skeleton, found) or _hide_conditions(skeleton, found)
+    return run(skeleton) if hidden else found
 
 
 def _import_domains(model: ModelProto) -> None:
@@ -237,6 +241,10 @@ def hide_misread(model: ModelProto) -> None:
             function.opset_import.add(domain=MISREAD, version=1)
             for node in slices:
                 node.domain = MISREAD
+        if _version(function) < _BRANCHES_MAY_DIFFER:
+            for node in function.node:
+                if _is_own(node, "If"):
+                    _hide_outputs(node)
     _import_domains(model)
 
 
@@ -258,6 +266,42 @@ def _hide_slices(model: ModelProto, answer: ModelProto) -> bool:
             if _is_own(node, "Slice") and _cuts_names(node, values, shapes.get(node.output[0], ())):
                 node.domain, found = MISREAD, True
     return found
+
+
+def _hide_conditions(model: ModelProto, answer: ModelProto) -> bool:
+    """Hide from ONNX what every If returns of which it *answers* more than both branches say.
+
+    It still infers the branches. Returns whether any was hidden.
+    """
+    if _version(model) >= _BRANCHES_MAY_DIFFER:
+        return False
+    found = False
+    for graph, told in zip(_graphs(model), _graphs(answer), strict=True):
+        shapes = {info.name: _dims(info) for info in (*told.value_info, *told.output)}
+        for node, inferred in zip(graph.node, told.node, strict=True):
+            branches = [attribute.g.output for attribute in inferred.attribute]
+            if _is_own(node, "If") and any(
+                shapes.get(name) is not None and {*map(_dims, results)} != {shapes[name]}
+                for name, *results in zip(node.output, *branches, strict=False)
+            ):
+                _hide_outputs(node)
+                found = True
+    return found
+
+
+def _hide_outputs(node: NodeProto) -> None:
+    """Give an If an output that its branches lack, so that ONNX infers the others no longer."""
+    node.output.append(_SHADOW)
+
+
+def _dims(info: ValueInfoProto) -> tuple[Dim, ...] | None:
+    kind = info.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        for dim in kind.shape.dim
+    )
 
 
 def _is_own(node: NodeProto, operator: str) -> bool:
