@@ -17,6 +17,7 @@ from onnxslim.passes.simplify.drop_idempotent import DropIdempotent
 from onnxslim.passes.simplify.drop_noop_movement import DropNoopMovement
 from onnxslim.passes.simplify.fold_known_values import FoldKnownValues
 from onnxslim.passes.simplify.lift_constants import LiftConstants
+from onnxslim.passes.simplify.lift_scalars import LiftScalars
 from onnxslim.passes.simplify.merge_concats import MergeConcats
 from onnxslim.passes.simplify.merge_reduces import MergeReduces
 from onnxslim.passes.simplify.merge_reshapes import MergeReshapes
@@ -416,3 +417,9 @@ def test_an_old_if_has_the_shape_of_the_branch_it_takes(where: str) -> None:
         choose (c, x) => (t) {{ {choice} }}"""
     before = model(f"g (bool c, float[K] x) => (int64[1] y) {{ {body} }} {functions}", opset=9)
     assert_declines(before, FoldKnownValues())
+
+
+def test_a_scalar_of_constants_is_no_vector() -> None:
+    before = model("g (float[N] x) => (float[1] y) <bool c = {1}, int64[1] s = {1}> {"
+                   "v = Cast<to = 1>(c) y = Reshape(v, s) }")  # fmt: skip
+    assert_declines(before, LiftScalars())

@@ -7,7 +7,7 @@ ONNX" and Squeeze-1 of the ONNX specification.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -59,7 +59,7 @@ class _Region:
             return self._gathered(tensor, node)
         count = len(node.inputs) if node.operator in BROADCASTING else 1
         operands = [self.lift(operand) for operand in node.inputs[:count]]
-        if node not in self.nodes or None in operands:
+        if node not in self.nodes or None in operands or _are_constant(operands):
             return None
         vector = self.trial.new.like(node, *operands, *node.inputs[count:])
         return self._handed_on(tensor, vector)
@@ -89,6 +89,11 @@ class _Region:
         if not alone or self.trial.facts.rank(node.inputs[0]) != 1:
             return None
         return self.trial.new.like(node, node.inputs[0], self.trial.ints([int(index.values)]))
+
+
+def _are_constant(operands: Iterable[Tensor | None]) -> bool:
+    """Say whether none of *operands* is a vector: constants stay scalars."""
+    return all(isinstance(operand, Constant) for operand in operands)
 
 
 def _is_one(trial: Trial, tensor: Tensor) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.fuzz import motifs, oracle
 from benchmarks.fuzz.grower import OPSETS, Grower, Refused
 from benchmarks.fuzz.motifs.recipes import RECIPES
-from benchmarks.fuzz.opinion import agree_in_double, lawful
+from benchmarks.fuzz.opinion import agree_in_double, hangs_on_last_bits, lawful
 from benchmarks.fuzz.oracle import Case, grown
 from benchmarks.fuzz.shrink import shrink
 from kit import model
@@ -119,6 +119,12 @@ def test_strings_that_onnxruntime_miscopies_prove_nothing() -> None:
     feed = {"x": np.array([[["a", "b"]], [["c", "d"]]], object)}
     copied = Session(of.to_bytes(), optimize=False).run(feed)["y"]
     assert len(lawful(of.proto(), [feed])) == np.array_equal(copied, feed["x"])
+
+
+@pytest.mark.parametrize(("last", "hangs"), [(1.0, True), (2.0, False)])
+def test_which_of_equal_numbers_is_larger_hangs_on_last_bits(last: float, hangs: bool) -> None:
+    of = model("g (float[2] x) => (int64[?] y) { y = ArgMax<axis = 0>(x) }")
+    assert hangs_on_last_bits(of.proto(), [{"x": np.array([1, last], np.float32)}]) is hangs
 
 
 def test_what_onnx_misreads_is_lawful() -> None:
