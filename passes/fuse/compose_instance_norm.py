@@ -15,6 +15,7 @@ from onnxslim.passes.fuse._moments import NORMALIZED, SCALED, SHIFTED, Norm, roo
 from onnxslim.pattern import Match, either
 from onnxslim.rewrite import Builder, FormsPass
 from onnxslim.shapes import Facts
+from onnxslim.shapes.expr import is_at_least
 
 
 def _instance_norm(new: Builder, m: Match, facts: Facts) -> Tensor:
@@ -23,6 +24,8 @@ def _instance_norm(new: Builder, m: Match, facts: Facts) -> Tensor:
     m.require(norm.axes == list(range(-space, 0)), "the means are not over the space")
     m.require(norm.type in (TensorProto.FLOAT, TensorProto.FLOAT16), "there is no kernel for it")
     m.require(new.version >= 6, "needs opset 6")
+    filled = all(is_at_least(dim, 1) for dim in norm.dims[2:])
+    m.require(filled, "the kernel ends the process where the space is empty, as it may be here")
     m.require(space > 1 or "scale" in m.tensors, "it is rather a LayerNormalization")
     scale, shift = (
         norm.parameter(name, channels, space) if name in m.tensors else norm.filled(channels, value)

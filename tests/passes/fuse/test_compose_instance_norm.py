@@ -47,7 +47,7 @@ def test_axes_as_an_input() -> None:
     [
         ("[2, 3, 4]", "-1", (3, 1)),
         ("[2, 3, 4]", "2", (1, 3, 1)),
-        ("[2, 3, H, W]", "-1, -2", (1, 3, 1, 1)),
+        ("[2, 3, 5, 4]", "-1, -2", (1, 3, 1, 1)),
         ("[2, 3, 4, 2, 2]", "2, 3, 4", (3, 1, 1, 1)),
     ],
 )
@@ -56,6 +56,12 @@ def test_ranks(x: str, axes: str, params: tuple[int, ...]) -> None:
     after = assert_rewrites(before, COMPOSE, ["InstanceNormalization"])
     (node,) = after.nodes()
     assert [tensor.shape for tensor in node.inputs[1:]] == [(3,), (3,)]
+
+
+def test_an_image_that_may_be_empty() -> None:
+    """On one, onnxruntime's kernel ends the process."""
+    before = formula(x="[2, 3, H, 4]", axes="-1, -2", params=(1, 3, 1, 1))
+    assert_declines(before, COMPOSE, "where the space is empty")
 
 
 @pytest.mark.parametrize(("tail", "ops"), [("y = Mul(n, g)", 1), ("y = Neg(n)", 2)])
