@@ -8,6 +8,7 @@ from onnxslim import Pipeline, parse
 from onnxslim.ir import fix_input_shapes
 from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
 from onnxslim.passes.channels.fold_constant_channels import FoldConstantChannels
+from onnxslim.passes.channels.merge_duplicate_channels import MergeDuplicateChannels
 from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
 from onnxslim.passes.fuse.fuse_matmul_add import FuseMatmulAdd
 from onnxslim.passes.simplify.cancel_reshapes import CancelReshapes
@@ -423,3 +424,12 @@ def test_a_scalar_of_constants_is_no_vector() -> None:
     before = model("g (float[N] x) => (float[1] y) <bool c = {1}, int64[1] s = {1}> {"
                    "v = Cast<to = 1>(c) y = Reshape(v, s) }")  # fmt: skip
     assert_declines(before, LiftScalars())
+
+
+def test_only_what_is_empty_fits_into_half_its_size() -> None:
+    before = model("""g (float[N, 3] x) => (float[?, ?] y)
+    <float[3, 2] w = {1, 1, 2, 2, 3, 3}, int64[1] o = {0}, int64[1] far = {-99},
+     int64[2] shape = {0, 1}> {
+        m = MatMul(x, w) s = Slice(m, o, far, o) y = Reshape(s, shape)
+    }""")
+    assert_declines(before, MergeDuplicateChannels())

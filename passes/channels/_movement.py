@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -45,6 +46,7 @@ def _reshape(site: Site) -> list[Channels]:
         if all(known.base.shape[a] == 1 and a != known.axis for a in old):
             continue
         sizes, extents = _numbers(site, before, old), _numbers(site, after, new)
+        site.require(math.prod(sizes) == math.prod(extents), "only what is empty fits")
         for a, extent in zip(old, sizes, strict=True):
             full = site.values.spread(full, a, extent, extent == 1)
             site.require(full.base.size <= LARGEST, "too many elements to tell apart")
