@@ -46,7 +46,7 @@ from onnxslim.ir.surgery import (
     substitute,
     walk,
 )
-from onnxslim.ir.weights import Array, elem_type, numpy_type, replace_file
+from onnxslim.ir.weights import Array, elem_type, numpy_type, replace_file, spooled
 
 __all__ = [
     "OVERRIDABLE",
@@ -98,6 +98,7 @@ __all__ = [
     "set_input",
     "set_inputs",
     "set_output",
+    "spooled",
     "stored_bytes",
     "substitute",
     "walk",

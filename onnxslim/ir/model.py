@@ -182,6 +182,10 @@ class Model:
             raise ModelError("the model is over 2 GiB; save it to a file instead")
         return content
 
+    def stream(self) -> Iterator[memoryview]:
+        """Yield the bytes of the single-file form, however many, in parts."""
+        return self.store.stream(weights.pieces(self.skeleton(), self.store))
+
     def small_bytes(self, limit: int) -> bytes | None:
         """Serialise in single-file form; None where that takes *limit* bytes or more."""
         pieces = weights.pieces(self.skeleton(), self.store)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from onnxslim.ir import Model
 from onnxslim.report.charts import points
 from onnxslim.search.judge import Candidate
 
@@ -40,7 +40,7 @@ def write_front(folder: Path, candidates: Sequence[Candidate], metric: str) -> N
     rows = []
     for number, candidate in enumerate(candidates):
         name = f"{number:02d}.onnx"
-        shutil.copyfile(candidate.path, folder / name)
+        Model.load(candidate.path).save(folder / name)
         rows.append({"file": name, **{k: v for k, v in asdict(candidate).items() if k != "path"}})
     text = json.dumps({"metric": metric, "models": rows}, indent=1)
     (folder / "front.json").write_text(text + "\n", encoding="utf-8")

@@ -54,6 +54,7 @@ class Task:
     """What every candidate is made from and judged by; it goes to other processes."""
 
     model: Path
+    """The file of the original."""
     fitting: list[Feed]
     judging: list[Feed]
     labels: Array | None

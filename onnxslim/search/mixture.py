@@ -120,7 +120,7 @@ def _weights(
             continue
         values, size = _decoded(made, stored)
         if values is not None and values.shape == site.tensor.shape:
-            found[name] = (values.astype(site.tensor.dtype), size)
+            found[name] = (ir.spooled(values.astype(site.tensor.dtype)), size)
     return found
 
 

@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +116,10 @@ def search(
         raise InputError("name a folder that the workers of the cluster see too: --state DIR")
     with tempfile.TemporaryDirectory(prefix="onnxslim-") as folder:
         original = as_model(model)
-        path = Path(folder) / "original.onnx"
-        original.save(path)
         feeds = calibration(data, original, images, seed)
-        task = _task(path, original, feeds, metric, tune, budget, seed)
-        kept = State(state or Path(folder), task)
-        task = replace(task, model=kept.model)
+        wanted = _task(original, feeds, metric, tune, budget, seed)
+        kept = State(state or Path(folder), wanted, original)
+        task = kept.task
         run = _Search(task, budget, kept, jobs, backend, scheduler)
         run.notes += _cautions(task)
         run.deadline = None if time_limit is None else start + time_limit
@@ -130,7 +128,7 @@ def search(
         run.climb(ladders, pareto is not None)
         table = run.mix(pareto is not None)
         best = run.best()
-        result = Model.from_proto(Model.load(Path(best.path)).proto())
+        result = Model.load(best.path).copy()  # its weights stay mapped when the file is gone
         found = tuple(run.found.values())
         ends = front(found)
         if pareto is not None:
@@ -151,7 +149,7 @@ def seconds(
 
 
 def _task(
-    path: Path, original: Model, data: Calibration, metric: str | None, tune: bool,
+    original: Model, data: Calibration, metric: str | None, tune: bool,
     budget: Budget, seed: int,
 ) -> Task:  # fmt: skip
     fitting, judging = split(data, _JUDGES, seed)
@@ -165,7 +163,7 @@ def _task(
     name = metric or _usual(labels is not None, expected)
     metric_of(name).drop(expected, expected, flat(labels))
     return Task(
-        path, [feeds[place] for place in sorted(chosen)], given, labels, name,
+        Path(), [feeds[place] for place in sorted(chosen)], given, labels, name,
         budget.latency is not None, seed, data.synthetic, list(expected),
     )  # fmt: skip
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from onnxslim.ir import replace_file
+from onnxslim.ir import Model
 from onnxslim.pipeline import versions
 from onnxslim.search.judge import Candidate, Task
 
@@ -18,15 +18,16 @@ _VERSION = 2
 
 
 class State:
-    """A folder with the candidates of one search, a file each."""
+    """A folder with the original and the candidates of one search, a file each."""
 
-    def __init__(self, folder: Path, task: Task) -> None:
+    def __init__(self, folder: Path, task: Task, original: Model) -> None:
         """Open or make *folder*; what other models, data, options or versions left there stays."""
-        self.folder = folder / _fingerprint(task)
+        self.folder = folder / _fingerprint(task, original)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.model = self.folder / "original.onnx"
-        """The original, for whoever sees the folder."""
-        replace_file(self.model, task.model)
+        self.task = replace(task, model=self.folder / "original.onnx")
+        """*task*, with the original's file, for whoever sees the folder."""
+        if not self.task.model.exists():
+            original.save(self.task.model)
 
     def place(self, spec: str) -> Path:
         """Return where the model of *spec* belongs."""
@@ -53,11 +54,12 @@ class State:
         return self.place(spec).with_suffix(".json")
 
 
-def _fingerprint(task: Task) -> str:
+def _fingerprint(task: Task, original: Model) -> str:
     made_by = " ".join(versions().values())  # others make other models
     told = f"{_VERSION} {made_by} {task.metric} {task.timed} {task.seed}"
     digest = hashlib.sha256(told.encode())
-    digest.update(task.model.read_bytes())
+    for piece in original.stream():
+        digest.update(piece)
     for part in (task.fitting, task.judging, [{"": task.labels}]):
         digest.update(f"{len(part)} samples".encode())
         for feed in part:

@@ -108,18 +108,32 @@ def test_other_samples_are_another_search(changed: str, tmp_path: Path) -> None:
         task = Task(
             tmp_path / "m.onnx", [{"x": fitting}], [{"x": judging}], labels, "top1", False, 0
         )
-        return State(tmp_path, task).folder
+        return State(tmp_path, task, net()).folder
 
     assert folder(1.0) == folder(1.0)
     assert folder(1.0) != folder(2.0)
 
 
+def test_models_that_no_single_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them have external data, of the original to what is chosen."""
+    monkeypatch.setattr("onnxslim.ir.weights.LARGEST_FILE", 2048)
+    net().save(tmp_path / "m.onnx")
+    budget = Budget(max_drop=0.1)
+    result = search(tmp_path / "m.onnx", feeds(), budget, pareto=tmp_path / "front")
+    result.model.save(tmp_path / "s.onnx")
+    found = Model.load(tmp_path / "s.onnx")
+    assert found.disk_size() == pytest.approx(result.best.size, abs=64)
+    assert found.store.external
+    for path in (tmp_path / "front").glob("*.onnx"):
+        assert Session(path, optimize=False).run(feeds()[0])["y"].shape == (1, 10)
+
+
 def test_another_version_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net().save(tmp_path / "m.onnx")
     task = Task(tmp_path / "m.onnx", [], [], None, "top1", False, 0)
-    before = State(tmp_path, task).folder
+    before = State(tmp_path, task, net()).folder
     monkeypatch.setattr("onnxslim.search.state.versions", lambda: {"onnxslim": "99"})
-    assert State(tmp_path, task).folder != before
+    assert State(tmp_path, task, net()).folder != before
 
 
 def test_made_up_samples_and_few_are_said() -> None:
