@@ -4,7 +4,7 @@
 
 ``metric`` compares plain SVD with SVD in the metric of the data at the same ranks, on samples that
 were not used for calibration: the root of noise over signal, and the share of right answers where
-there are labels. ``shared`` is the same number of weights for the whole model, which its layers
+there are labels. Both are followed by what gradients, and fitting the layers again, make of it. ``shared`` is the same number of weights for the whole model, which its layers
 share. ``speed`` and ``convolutions`` tell how many times as fast as the dense layers that runs
 which factorize-low-rank makes of them, by processor time, both by turns; ``dense`` where it keeps
 them. ``models`` factorizes every model of a folder at ratio 0.5 and tells what became of it.
@@ -24,9 +24,10 @@ import numpy.typing as npt
 import onnx
 
 from benchmarks.layers import convolutions, product, session, speedup
-from onnxslim import Calibration, Model, Pipeline, api, parse
+from onnxslim import Calibration, Model, Pass, Pipeline, api, parse
 from onnxslim.errors import OnnxslimError
 from onnxslim.passes.factorize.factorize_low_rank import FactorizeLowRank
+from onnxslim.passes.factorize.refit_layers import RefitLayers
 from onnxslim.steps.factorize_toward_outputs import FactorizeTowardOutputs
 from onnxslim.validate import Reference
 
@@ -61,7 +62,7 @@ TRAINED = {
 BERT = "transformer/tf_bert_qa_tiny"
 
 
-_WAYS = ("plain", "whitened", "toward outputs")
+_WAYS = ("plain", "whitened", "toward outputs", "toward outputs and refitted")
 
 
 class Case:
@@ -87,9 +88,10 @@ class Case:
 
     def apply(self, way: str, **options: Any) -> Model:
         """Return the model factorized: plainly, or in the metric of the layer's or its outputs."""
-        kind = FactorizeTowardOutputs if way == "toward outputs" else FactorizeLowRank
-        step = kind(form="channel", **options)
-        return Pipeline((step,), check="off")(
+        kind = FactorizeTowardOutputs if "toward outputs" in way else FactorizeLowRank
+        steps: list[Pass] = [kind(form="channel", **options)]
+        steps += [RefitLayers()] if "refitted" in way else []
+        return Pipeline(steps, check="off")(
             self.model, None if way == "plain" else self.calibration
         )[0]
 

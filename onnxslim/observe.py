@@ -133,7 +133,7 @@ def observe(
         name: Observation(axis, histogram=Histogram() if histograms else None)
         for name, axis in tensors.items()
     }
-    for number, values in enumerate(_runs(model, data, list(found), progress)):
+    for number, values in enumerate(runs(model, data, list(found), progress)):
         for name, observation in found.items():
             array = np.asarray(values[name], np.float64)
             if not np.isfinite(array).all():
@@ -157,7 +157,7 @@ def second_moments(
     """
     inputs = {node: node.inputs[_data_slot(node)].name for node in nodes}
     grams = {node: _Gram() for node in nodes}
-    for values in _runs(model, data, list(dict.fromkeys(inputs.values())), progress):
+    for values in runs(model, data, list(dict.fromkeys(inputs.values())), progress):
         for node, name in inputs.items():
             grams[node].add(layer_rows(node, np.asarray(values[name], np.float64), rows))
     return {node: gram.mean() for node, gram in grams.items()}
@@ -204,7 +204,7 @@ def samples(
     inputs = {node: node.inputs[_data_slot(node)].name for node in nodes}
     kept: dict[Node, list[Array]] = {node: [] for node in nodes}
     each = max(1, math.ceil(rows / (_count(data) or rows)))
-    for values in _runs(model, data, list(dict.fromkeys(inputs.values())), progress):
+    for values in runs(model, data, list(dict.fromkeys(inputs.values())), progress):
         for node, name in inputs.items():
             if len(kept[node]) * each < rows:
                 found = layer_rows(node, np.asarray(values[name], np.float32))
@@ -217,8 +217,8 @@ def samples(
 def outputs(model: Model, data: Calibration, limit: int) -> list[Mapping[str, Array]]:
     """Return what the model puts out for the first *limit* samples, floats only."""
     names = [tensor.name for tensor in model.graph.outputs]
-    runs = itertools.islice(_runs(model, data, names, silent), limit)
-    return [{k: v for k, v in made.items() if _is_floats(v)} for made in runs]
+    found = itertools.islice(runs(model, data, names, silent), limit)
+    return [{k: v for k, v in made.items() if _is_floats(v)} for made in found]
 
 
 def _is_floats(value: object) -> bool:
@@ -229,13 +229,16 @@ def _data_slot(node: Node) -> int:
     return 1 if isinstance(node.inputs[0], Constant) else 0
 
 
-def layer_rows(node: Node, values: Array, limit: int | None = None) -> Array:
+def layer_rows(
+    node: Node, values: Array, limit: int | None = None, kernel: Sequence[int] | None = None
+) -> Array:
     """Return what the outputs of a layer are sums over: (groups, rows, K).
 
-    Of more than *limit* rows, as many at even distances are returned.
+    Of more than *limit* rows, as many at even distances are returned. Of a convolution whose
+    weights are computed, *kernel* says the size.
     """
     if node.operator == "Conv":
-        return _patches(node, values, limit)
+        return _patches(node, values, limit, kernel or node.inputs[1].shape[2:])
     slot = _data_slot(node)
     if node.operator == "Gemm":
         turned = bool(node.attr("transB" if slot else "transA", 0)) != bool(slot)
@@ -246,15 +249,20 @@ def layer_rows(node: Node, values: Array, limit: int | None = None) -> Array:
     return rows[:, :: _step(rows.shape[1], limit)]
 
 
+def output_rows(node: Node, values: Array, limit: int | None = None) -> Array:
+    """Return the outputs of a layer that belong to `layer_rows`: (rows, M)."""
+    last = np.moveaxis(values, 1, -1) if node.operator == "Conv" else values
+    rows = last.reshape(-1, last.shape[-1])
+    return rows[:: _step(len(rows), limit)]
+
+
 def _step(count: int, limit: int | None) -> int:
     return 1 if limit is None else max(1, math.ceil(count / limit))
 
 
-def _patches(node: Node, values: Array, limit: int | None) -> Array:
+def _patches(node: Node, values: Array, limit: int | None, kernel: Sequence[int]) -> Array:
     """Unfold an image into the patches that the kernel sees, (groups, patches, K)."""
-    weight = node.inputs[1]
-    assert isinstance(weight, Constant)
-    kernel, spatial = weight.shape[2:], values.ndim - 2
+    spatial = values.ndim - 2
     strides = node.attr("strides", [1] * spatial)
     dilations = node.attr("dilations", [1] * spatial)
     extents = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
@@ -295,14 +303,20 @@ def _pads(
 # Running ------------------------------------------------------------------------------------------
 
 
-def _runs(
+def runs(
     model: Model, data: Calibration, names: Sequence[str], progress: Progress
 ) -> Iterator[Mapping[str, Array]]:
-    """Yield the values of tensors *names* for every sample."""
+    """Yield the values of tensors *names* of the main graph for every sample.
+
+    Nothing is computed that these do not need. Raises as `observe` does.
+    """
     skeleton = model.skeleton()
     feeds = data.fitted(input_specs(skeleton))
     given = {tensor.name for tensor in model.graph.inputs}
     inner = [name for name in names if name not in given]
+    if not inner:
+        yield from (_of(feed, names) for feed in feeds)
+        return
     _show(skeleton, inner)
     with lent(Model(skeleton, model.store)) as source:
         runner = _Runner(source)
@@ -341,12 +355,28 @@ def _count(data: Calibration) -> int:
 
 
 def _show(skeleton: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Make further tensors outputs."""
+    """Make tensors the outputs, and leave out what these do not need."""
     made = {name for node in skeleton.graph.node for name in node.output}
     missing = [name for name in names if name not in made]
     if missing:
         raise InputError(f"the model computes no tensor called {missing[0]!r}")
-    present = {info.name for info in skeleton.graph.output}
-    skeleton.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in names if name not in present
-    )
+    graph, needed = skeleton.graph, set(names)
+    kept = []
+    for node in reversed(graph.node):
+        if not needed.isdisjoint(node.output):
+            needed.update(_read(node))
+            kept.append(node)
+    nodes = kept[::-1]
+    del graph.node[:], graph.output[:]
+    graph.node.extend(nodes)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names that a node reads, and those that its subgraphs do."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (output.name for output in graph.output)
+            for inner in graph.node:
+                yield from _read(inner)

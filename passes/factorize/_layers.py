@@ -62,7 +62,7 @@ class Layer:
     @property
     def flipped(self) -> bool:
         """Whether the weight is stored with its outputs first: as (M, K), or as Conv does."""
-        return _is_flipped(self.nodes[0], self.slot)
+        return is_flipped(self.nodes[0], self.slot)
 
     @cached_property
     def matrix(self) -> Array:
@@ -201,7 +201,7 @@ def _cone(weight: Tensor) -> list[Node] | None:
 
 def _refusal(weight: Tensor, uses: list[tuple[Node, int]], pinned: frozenset[int]) -> str | None:
     nodes = {node for node, _ in uses}
-    kinds = {(node.operator == "Conv", slot, _is_flipped(node, slot)) for node, slot in uses}
+    kinds = {(node.operator == "Conv", slot, is_flipped(node, slot)) for node, slot in uses}
     if id(weight) in pinned:
         return "its weights are a graph output"
     if len(kinds) > 1 or not nodes.issuperset(weight.outputs):
@@ -215,7 +215,7 @@ def _refusal(weight: Tensor, uses: list[tuple[Node, int]], pinned: frozenset[int
     return None
 
 
-def _is_flipped(node: Node, slot: int) -> bool:
+def is_flipped(node: Node, slot: int) -> bool:
     if node.operator == "Conv":
         return True
     turned = bool(node.attr("transB" if slot else "transA", 0)) if node.op == "Gemm" else False

@@ -22,7 +22,7 @@ from onnxslim.passes.factorize._build import (
     expanded_product,
     two_products,
 )
-from onnxslim.passes.factorize._candidates import Candidate, Wanted, fast
+from onnxslim.passes.factorize._candidates import Candidate, Wanted, fast, is_faster
 from onnxslim.passes.factorize._layers import Layer
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.passes.factorize._speed import Convolution, chain, product
@@ -131,6 +131,8 @@ def candidates(layer: Layer, metric: Metric, wanted: Wanted) -> Iterator[Candida
             running = {rank, min(up, most)}
         else:
             running = {fast(layer, rank, step, _time)} - {0}
+            if not layer.is_convolution and is_faster(_time(layer, rank), layer):
+                running.add(rank)
         yield from (_running(layer, found, r) for r in sorted(running))
 
 
