@@ -4,10 +4,11 @@
 
 ``metric`` compares plain SVD with SVD in the metric of the data at the same ranks, on samples that
 were not used for calibration: the root of noise over signal, and the share of right answers where
-there are labels. Both are followed by what gradients, and fitting the layers again, make of it. ``shared`` is the same number of weights for the whole model, which its layers
-share. ``speed`` and ``convolutions`` tell how many times as fast as the dense layers that runs
-which factorize-low-rank makes of them, by processor time, both by turns; ``dense`` where it keeps
-them. ``models`` factorizes every model of a folder at ratio 0.5 and tells what became of it.
+there are labels. ``shared`` is the same number of weights for the whole model, which its layers
+share; there, gradients and fitting the layers again follow. ``speed`` and ``convolutions`` tell how
+many times as fast as the dense layers that runs which factorize-low-rank makes of them, by
+processor time, both by turns; ``dense`` where it keeps them. ``models`` factorizes every model of a
+folder at ratio 0.5 and tells what became of it.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Case:
         kind = FactorizeTowardOutputs if "toward outputs" in way else FactorizeLowRank
         steps: list[Pass] = [kind(form="channel", **options)]
         steps += [RefitLayers()] if "refitted" in way else []
-        return Pipeline(steps, check="off")(
+        return Pipeline(tuple(steps), check="off")(
             self.model, None if way == "plain" else self.calibration
         )[0]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 NAMES = (
     *("max_drop", "metric", "target_size", "target_latency", "tuning", "pareto", "jobs"),
-    *("backend", "scheduler", "state", "time_limit"),
+    *("backend", "scheduler", "state", "time_limit", "sure"),
 )
 """The options, by the names of their parameters."""
 _BESIDE = (
@@ -67,6 +67,11 @@ _OPTIONS = (
     click.option(
         "--target-latency", metavar="TIME", help="Find a model as fast: 0.5x of the time, 3ms."
     ),
+    click.option(
+        "--sure",
+        is_flag=True,
+        help="The drop that 95 % of resampled judges stay below must be inside --max-drop.",
+    ),
     click.option("--tune", "tuning", is_flag=True, help="Allow gradient descent (PyTorch)."),
     click.option(
         "--pareto",
@@ -100,9 +105,9 @@ def wanted(given: Mapping[str, Any]) -> bool:
     if any(given[name] is not None for name in ("max_drop", "target_size", "target_latency")):
         _refuse_others(click.get_current_context())
         return True
-    others = [name for name in NAMES if given[name] and name not in ("backend", "tuning")]
-    if others or given["tuning"]:
-        option = "--" + (others[0] if others else "tune").replace("_", "-")
+    others = [name for name in NAMES if given[name] and name != "backend"]
+    if others:
+        option = "--" + others[0].replace("tuning", "tune").replace("_", "-")
         raise click.UsageError(f"{option} goes with --max-drop, --target-size or --target-latency")
     return False
 
@@ -151,6 +156,7 @@ def _budget(original: Any, data: str, given: Mapping[str, Any], images: Any, see
         None if drop is None else limit(drop),
         None if size is None else search.size(size, original.disk_size()),
         None if latency is None else search.latency(latency, seconds),
+        given["sure"],
     )
 
 

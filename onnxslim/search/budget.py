@@ -23,11 +23,19 @@ class Budget:
     """Bytes of the file."""
     latency: float | None = None
     """Time of a run, as a part of the original's."""
+    sure: bool = False
+    """Whether *max_drop* limits what 95 % of resampled judges stay below, not the drop they see."""
 
     def __post_init__(self) -> None:
         """Refuse a budget without any limit. Raises SpecError."""
         if self.max_drop is self.size is self.latency is None:
             raise SpecError("a budget needs a limit: of the drop, the size or the latency")
+        if self.sure and self.max_drop is None:
+            raise SpecError("only a limit of the drop can be sure")
+
+    def is_good(self, drop: float, bound: float) -> bool:
+        """Say whether a drop, and what 95 % of judges stay below, are inside."""
+        return self.max_drop is None or (bound if self.sure else drop) <= self.max_drop
 
 
 def size(text: str | float, original: int) -> int:

@@ -239,7 +239,7 @@ class _Search:
         if tried.failed is not None:
             return tried.failed == "nothing changed"
         if self.budget.max_drop is not None:
-            return tried.drop <= self.budget.max_drop
+            return self._is_good(tried)
         return not self._is_cheap(tried)
 
     def _try(self, wanted: Sequence[tuple[str, str]]) -> None:
@@ -288,7 +288,7 @@ class _Search:
         return lambda one: (one.size, one.drop)
 
     def _is_good(self, one: Candidate) -> bool:
-        return self.budget.max_drop is None or one.drop <= self.budget.max_drop
+        return self.budget.is_good(one.drop, one.bound)
 
     def _is_cheap(self, one: Candidate) -> bool:
         small = self.budget.size is None or one.size <= self.budget.size
@@ -306,8 +306,11 @@ class _Search:
             fast = min(good, key=lambda one: one.latency or 0.0)
             said.append(f"the fastest takes {fast.latency:.2f} of the time ({fast.spec})")
         if cheap and self.budget.max_drop is not None:
-            better = min(cheap, key=lambda one: one.drop)
-            said.append(f"the best within the limits drops by {better.drop:.4g} ({better.spec})")
+            better = min(cheap, key=lambda one: one.bound if self.budget.sure else one.drop)
+            said.append(
+                f"the best within the limits drops by {better.drop:.4g}, 95 % below "
+                f"{better.bound:.4g} ({better.spec})"
+            )
         if not made:
             said.append("no candidate could be made: " + "; ".join(
                 dict.fromkeys(str(one.failed) for one in self.found.values())

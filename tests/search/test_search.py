@@ -61,6 +61,21 @@ def test_the_smallest_inside_the_budget(found: tuple[Result, Path]) -> None:
     assert result.best.size < net().size() / 3
 
 
+def test_a_sure_budget_limits_what_most_judges_see(found: tuple[Result, Path]) -> None:
+    result, state = found
+    tight = max(one.drop for one in result.candidates if one.failed is None and one.drop <= 0.1)
+    surely = search(net(), feeds(), Budget(max_drop=tight, sure=True), state=state)
+    assert surely.best.bound <= tight
+    plainly = search(net(), feeds(), Budget(max_drop=tight), state=state)
+    assert plainly.best.bound > tight
+    assert plainly.best.size < surely.best.size
+
+
+def test_nothing_else_can_be_sure() -> None:
+    with pytest.raises(SpecError, match="limit of the drop"):
+        Budget(size=100, sure=True)
+
+
 def test_the_model_is_the_one_that_was_judged(found: tuple[Result, Path]) -> None:
     result, _ = found
     assert result.model.size() == result.best.size
@@ -208,6 +223,8 @@ def test_the_page_marks_what_was_chosen(found: tuple[Result, Path]) -> None:
     [
         (["--max-drop", "1%"], "needs data"),
         (["--pareto", "front"], "goes with --max-drop"),
+        (["--sure"], "--sure goes with --max-drop"),
+        (["--tune"], "--tune goes with --max-drop"),
         (["--max-drop", "1%", "-c", "random:8", "--dtype", "fp16"], "--dtype does not go"),
         (["--max-drop", "1%", "-c", "random:8", "-p", "lossless"], "-p does not go"),
         (["--max-drop", "much", "-c", "random:8"], "is no limit"),
