@@ -7,6 +7,7 @@ make up for a part of it. Source: Zhang et al. 2016, Accelerating Very Deep Conv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
-from onnxslim.errors import CannotRun, MissingData, PassError
+from onnxslim.errors import CannotRun, Declined, MissingData, PassError
 from onnxslim.ir import Array, Constant, Model, Node, Tensor
 from onnxslim.observe import layer_rows, output_rows, runs
 from onnxslim.passes.factorize._layers import OPERATORS, is_flipped, weight_slot
@@ -27,6 +28,8 @@ _ROWS = 1024
 """Rows of one sample that are used."""
 _ENOUGH, _SAMPLES = 64, 64
 """Rows for every weight of an output, and samples, that are enough."""
+_JUDGES = 128
+"""Samples on which the outputs must come closer."""
 _ZEROS = 0.1
 """The share of zeros from which on they count as pruned."""
 
@@ -37,8 +40,8 @@ class RefitLayers(Pass):
 
     For Conv, Gemm and MatMul whose outputs the original computes under the same name: what was
     factorized, and what stands behind channels that were removed or layers that lose something.
-    Weights are held where they were as far as samples that are held out ask for it. Nothing is
-    changed unless the outputs of the model come closer to the original's.
+    Weights are held where they were as far as samples that are held out ask for it, and a layer is
+    only changed if the outputs of the model come closer to the original's.
     """
 
     name = "refit-layers"
@@ -51,25 +54,28 @@ class RefitLayers(Pass):
         original = context.original
         if original is None:
             raise MissingData("refit-layers needs the original model to learn from")
-        layers, before = list(_layers(model, original, context)), {}
-        noise = context.noise(model) if layers else 0.0
+        layers = list(_layers(model, original, context))
+        noise, changes = _noise(model, context) if layers else 0.0, 0
         for number, layer in enumerate(layers):
             context.progress("refitting layers", number, len(layers))
             kept = {tensor: tensor.values for tensor in layer.constants}
             try:
-                sums = _summed(layer, model, original, context)
-            except (CannotRun, PassError) as error:
-                context.decline(layer.node, str(error))
+                note = _fit(layer, _summed(layer, model, original, context))
+                left = _noise(model, context)
+                if not left < noise:
+                    raise Declined("the outputs would not come closer to the original's")
+            except (CannotRun, Declined, PassError) as reason:
+                context.decline(layer.node, str(reason))
+                for tensor, values in kept.items():
+                    tensor.values = values
                 continue
-            if _fit(layer, sums, context):
-                before.update(kept)
-        if before and not context.noise(model) < noise:
-            for tensor, values in before.items():
-                tensor.values = values
-            context.notes.clear()
-            context.decline(layers[0].node, "the outputs would not come closer to the original's")
-            return 0
-        return len(before)
+            noise, changes = left, changes + len(kept)
+            context.notes.append({**note, "noise of the outputs": left})
+        return changes
+
+
+def _noise(model: Model, context: Context) -> float:
+    return next(iter(context.noises(model, (), [{}], _JUDGES)))
 
 
 @dataclass(frozen=True)
@@ -242,9 +248,9 @@ def _summed(layer: _Layer, model: Model, original: Model, context: Context) -> _
         z = layer_rows(node, np.asarray(values[name], np.float64), _ROWS, layer.kernel)[0]
         y = output_rows(node, np.asarray(expected[result], np.float64), _ROWS)
         if len(z) != len(y) or y.shape[1] != layer.stacked.shape[1]:
-            raise PassError("the original's layer has other outputs")
+            raise Declined("the original's layer has other outputs")
         if not (np.isfinite(z).all() and np.isfinite(y).all()):
-            raise PassError("what it reads or gives is not all finite")
+            raise Declined("what it reads or gives is not all finite")
         z = z if layer.basis is None else z @ layer.basis
         if layer.bias is not None:
             z = np.hstack([z, np.ones((len(z), 1))])
@@ -255,21 +261,20 @@ def _summed(layer: _Layer, model: Model, original: Model, context: Context) -> _
     return pair
 
 
-def _fit(layer: _Layer, sums: _Pair, context: Context) -> bool:
-    """Take over the weights that are best on samples that were held out, if those are others."""
+def _fit(layer: _Layer, sums: _Pair) -> dict[str, str | int | float | None]:
+    """Take over the weights that are best on samples that were held out. Raises Declined."""
     old = layer.stacked
     before = sums.held.error(old)
     if not before < 1:
-        context.decline(layer.node, "the original's layer gives something else")
-        return False
+        raise Declined("the original's layer gives something else")
     tried = {damping: sums.held.error(sums.fit.fitted(old, damping)) for damping in _DAMPINGS}
     best = min(tried, key=lambda damping: tried[damping])
     if not tried[best] < before:
-        context.decline(layer.node, "nothing is closer on samples that were held out")
-        return False
+        raise Declined("nothing is closer on samples that were held out")
     layer.take(sums.fit.fitted(old, best))
-    context.notes.append(
-        {"layer": layer.node.name or layer.free.name, "error before": float(np.sqrt(before)),
-         "error": float(np.sqrt(tried[best])), "damping": best}
-    )  # fmt: skip
-    return True
+    return {
+        "layer": layer.node.name or layer.free.name,
+        "error before": math.sqrt(before),
+        "error": math.sqrt(tried[best]),
+        "damping": best,
+    }
