@@ -33,6 +33,8 @@ class Metric:
     """Whether it needs labels."""
     falls: bool = False
     """Whether less is better; the original then scores 0 or has a score of its own."""
+    counts: bool = False
+    """Whether the score is the share of answers that are good."""
 
     def drop(self, outputs: Outputs, originals: Outputs, labels: Array | None) -> float:
         """Return how much worse *outputs* score than *originals*; negative where better.
@@ -160,9 +162,9 @@ def _mse(outputs: Outputs, originals: Outputs, _: Array | None) -> float:
 METRICS = {
     item.name: item
     for item in (
-        Metric("top1", _top(1), labelled=True),
-        Metric("top5", _top(5), labelled=True),
-        Metric("agreement", _agreement),
+        Metric("top1", _top(1), labelled=True, counts=True),
+        Metric("top5", _top(5), labelled=True, counts=True),
+        Metric("agreement", _agreement, counts=True),
         Metric("cosine", _cosine),
         Metric("sqnr", _noise, falls=True),
         Metric("mse", _mse, falls=True),

@@ -16,10 +16,11 @@ from onnxslim import Calibration, Model, workers
 from onnxslim.cli import main
 from onnxslim.errors import BrokenModel, BudgetMissed, SpecError
 from onnxslim.ir import fix_input_shapes
+from onnxslim.metrics import metric
 from onnxslim.report import search_page
 from onnxslim.runtime import Session, lent
 from onnxslim.search import Budget, Result, latency, search, size
-from onnxslim.search.judge import Task
+from onnxslim.search.judge import Task, bound
 from onnxslim.search.methods import whole
 from onnxslim.search.mixture import Level, Mixture, measure
 from onnxslim.search.state import State
@@ -69,6 +70,17 @@ def test_a_sure_budget_limits_what_most_judges_see(found: tuple[Result, Path]) -
     plainly = search(net(), feeds(), Budget(max_drop=tight), state=state)
     assert plainly.best.bound > tight
     assert plainly.best.size < surely.best.size
+
+
+def test_few_judges_may_have_overlooked_something() -> None:
+    def bound_of(noise: float, count: int) -> float:
+        expected = [{"y": np.array([[1.0, 0.0]])} for _ in range(count)]
+        found = [{"y": one["y"] + noise} for one in expected]
+        return bound(metric("agreement"), found, expected, None, 0)
+
+    assert bound_of(1e-9, 100) == 0
+    assert bound_of(0.1, 100) == pytest.approx(0.0295, abs=1e-4)
+    assert bound_of(0.1, 1000) == pytest.approx(0.003, abs=1e-4)
 
 
 def test_nothing_else_can_be_sure() -> None:
