@@ -9,10 +9,9 @@ files apart from the tests for the others; half of those judge. For every drop t
 table says what the search chooses, what the best single method comes to, how much worse the choice
 was judged to be (95 % of resampled judges see less than the number in parentheses), and how much
 worse it is on the tests, which the search has not seen: the mean, and the bounds between which 95 %
-of resampled tests lie (Efron 1979). What is surely inside, by that number in parentheses, follows with
-the same of the tests. ``--timed`` also tells the fastest, by the time of a run as a
-part of the original's. onnxruntime's own quantize_static (int8 by channel) is judged by the same
-tests.
+of resampled tests lie (Efron 1979). The last columns are what ``--sure`` chooses, which limits that
+number in parentheses. ``--timed`` also tells the fastest, by the time of a run as a part of the
+original's. onnxruntime's own quantize_static (int8 by channel) is judged by the same tests.
 """
 
 from __future__ import annotations
@@ -205,8 +204,10 @@ def main() -> None:
                 f"{time.perf_counter() - start:.0f} s, judged by {result.judges} samples, "
                 f"{len(case.right)} tests\n"
             )
-            titles = ("allowed, points", "search", "", "by", "judged", "on the tests", *METHODS)
-            titles += ("surely", "on the tests")
+            titles = [
+                *("allowed, points", "search", "", "by", "judged", "on the tests"),
+                *(*METHODS, "surely", "on the tests"),
+            ]
             tell(*titles)
             tell(*["---"] * len(titles))
             for row in rows(case, result):
