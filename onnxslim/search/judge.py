@@ -146,7 +146,7 @@ def bound(measure: Metric, found: list[Any], expected: list[Any], labels: Array 
 def _unseen(found: Sequence[Mapping[str, Any]]) -> float:
     """Return how many worse answers there may be of which 5 % of judges see none (Hanley 1983)."""
     count = sum(math.prod(np.shape(next(iter(one.values())))[:1]) for one in found)
-    return 1 - (1 - _LEVEL) ** (1 / max(1, count))
+    return float(1 - (1 - _LEVEL) ** (1 / max(1, count)))
 
 
 def judged(task: Task, spec: str, method: str, target: Path) -> Candidate:
