@@ -92,6 +92,8 @@ class Context:
     places: list[tuple[str, str]] = field(default_factory=list)
     """The same, one entry a match: the node and the reason."""
     infer: Callable[[Model], Facts] | None = None
+    outdate: Callable[[], None] = lambda: None
+    """Is called when the facts of `infer` hold no longer."""
     run: Evaluate | None = None
     memory: Memory = field(default_factory=Memory)
     compare: Callable[[Model], float] | None = None
@@ -126,9 +128,10 @@ class Context:
         return self._facts
 
     def forget(self) -> None:
-        """Drop the shape facts and all else that is remembered, because the model changed."""
+        """Drop the shape facts and all else that is remembered: shapes of tensors changed."""
         self._facts = None
         self.memory.forget()
+        self.outdate()
 
     def once(self, model: Model, compute: Callable[[Model], _T]) -> _T:
         """Return what *compute* finds in *model*, shared by passes while nothing changes.

@@ -272,7 +272,7 @@ class _Run:
         return current
 
     def _checked(self, source: runtime.Source, current: Model) -> Model:
-        """Run all passes, each on a copy that is kept only if it passes the checks."""
+        """Run all passes, each on a copy that is kept if it ends well and passes the checks."""
         self.done, self.checked = [_Tally(step) for step in self.pipeline.passes], True
 
         def attempt(tally: _Tally) -> int:
@@ -282,7 +282,8 @@ class _Run:
                 changes = self._apply(tally, candidate)
                 if changes:
                     candidate.sort()
-                    self._accept(tally, candidate, source)
+                    if self.pipeline.check != "off":
+                        self._accept(tally, candidate, source)
                     current = candidate
                 return changes
             except (_Guilty, BrokenModel) as reason:
@@ -355,6 +356,7 @@ class _Run:
             original=self.model,
             importance=self.pipeline.importance,
             infer=self._lend,
+            outdate=self._outdate,
             run=runtime.evaluate,
             memory=self.memory,
             compare=self._distance,
@@ -415,6 +417,10 @@ class _Run:
         """Infer for a pass, which makes the facts those of the round."""
         self.asked = True
         return self._infer(model)
+
+    def _outdate(self) -> None:
+        """Drop the facts, because shapes of tensors that they tell of changed."""
+        self.facts = None
 
     def _warn_of_made_up_data(self) -> None:
         if self.data is None or not self.data.synthetic:

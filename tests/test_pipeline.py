@@ -76,6 +76,13 @@ class Crash(Edit):
         raise ZeroDivisionError("by zero")
 
 
+class CrashLater(Crash):
+    """Divide by zero where another pass has been."""
+
+    name = "crash-later"
+    op = "Neg"
+
+
 class Refuse(Edit):
     """Raise an error of the house."""
 
@@ -305,6 +312,13 @@ def test_without_checks_nobody_notices() -> None:
     assert report.validation.passed is None
     assert report.validation.reason == "switched off"
     assert not report.warnings
+
+
+def test_without_checks_only_what_crashes_is_left_out() -> None:
+    after, report = Pipeline((Wrong(), CrashLater()), check="off", rounds=1)(chain())
+    assert operators(after) == ["Neg", "Identity", "Tanh"]
+    assert len(report.warnings) == 1
+    assert report.warnings[0].startswith("crash-later was left out")
 
 
 def test_a_lossy_pass_has_a_budget() -> None:

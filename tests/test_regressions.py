@@ -1,9 +1,12 @@
 """What random models found, as small as it gets."""
 
+import logging
+
+import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from kit import assert_declines, assert_rewrites, model
+from kit import assert_declines, assert_rewrites, holding, model
 from onnxslim import Pipeline, parse
 from onnxslim.ir import fix_input_shapes
 from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
@@ -433,3 +436,21 @@ def test_only_what_is_empty_fits_into_half_its_size() -> None:
         m = MatMul(x, w) s = Slice(m, o, far, o) y = Reshape(s, shape)
     }""")
     assert_declines(before, MergeDuplicateChannels())
+
+
+def test_channels_that_are_gone_are_no_longer_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """The second pass asks for shapes that the first one changed, and crashed on the old ones."""
+    caplog.set_level(logging.INFO)
+    rng = np.random.default_rng(0)
+    conv, product = rng.normal(size=(16, 3, 1, 1)), rng.normal(size=(16, 5))
+    conv[1], product[:8] = conv[0], 0
+    conv[9] = conv[8]
+    arrays = {"w": conv.astype(np.float32), "v": product.astype(np.float32)}
+    before = holding(model("""g (float[N, 3, 4, 4] x) => (float[N, 5] y)
+    <float[16, 3, 1, 1] w, float[16, 5] v, int64[2] s = {0, -1}> {
+        a = Conv(x, w) p = GlobalAveragePool(a) r = Reshape(p, s) y = MatMul(r, v)
+    }"""), **arrays)  # fmt: skip
+    steps = parse("drop-dead-channels{align=bytes},merge-duplicate-channels{align=bytes}")
+    after, _ = Pipeline(steps, rounds=1)(before)
+    assert "crashed" not in caplog.text
+    assert max(t.shape for t in after.constants() if t.name != "s") == (7, 5)

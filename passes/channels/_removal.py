@@ -45,7 +45,7 @@ def remove(model: Model, context: Context, wanted: Wanted) -> int:
         removal.explain()
         cut = removal.cut()
         if cut:
-            context.memory.forget()
+            context.forget()
         changes += cut
     return changes
 
