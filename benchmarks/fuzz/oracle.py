@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,35 @@ class Find:
         return self.kind in DOUBTFUL
 
 
+class _Crashes(logging.Handler):
+    """Takes down crashes of passes, also of those that end well in a second run."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take down what a pipeline says of a crash."""
+        if str(record.msg).startswith("%s; starting over"):
+            self.seen.append(str(record.args[0]) if isinstance(record.args, tuple) else "")
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[list[str]]:
+    """Yield a list that crashes of passes are put into."""
+    logger, crashes = logging.getLogger("onnxslim.pipeline"), _Crashes()
+    before = logger.level, logger.propagate
+    logger.addHandler(crashes)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield crashes.seen
+    finally:
+        logger.removeHandler(crashes)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
 @functools.cache
 def recipe() -> tuple[Pass, ...]:
     """Return the passes under test."""
@@ -100,9 +130,12 @@ class Case:
             return None
         self.reach(SLIMMING)
         try:
-            outcome = api.run(self.proto, recipe(), check="off", **self.edits)
+            with _watched() as crashes:
+                outcome = api.run(self.proto, recipe(), check="off", **self.edits)
         except (OnnxslimError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             return Find("crash", f"{type(error).__name__}: {error}")
+        if crashes:
+            return Find("crash", crashes[0])
         return (
             self._warned(outcome)
             or self._compared(original, outcome.model, reference)

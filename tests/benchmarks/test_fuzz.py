@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -58,6 +59,28 @@ def test_a_wrong_pass_is_found_and_the_model_shrunk(monkeypatch: pytest.MonkeyPa
     assert find is not None
     assert find.kind == "differs"
     assert [n.op_type for n in shrink(chain(), find).proto.graph.node] == ["Sub"]
+
+
+@dataclass(frozen=True)
+class _Stumble(Pass):
+    """Crash, but not twice."""
+
+    name = "stumble"
+    effect = Effect.EXACT
+    stumbled: ClassVar[list[int]] = []
+
+    def apply(self, model: Model, context: Context) -> int:
+        if not self.stumbled:
+            self.stumbled.append(1)
+            raise ZeroDivisionError
+        return 0
+
+
+def test_a_crash_that_a_second_run_hides_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "recipe", lambda: (_Stumble(),))
+    find = chain().check()
+    assert find is not None
+    assert "stumble crashed: ZeroDivisionError" in find.detail
 
 
 def test_the_second_opinion_tells_rounding_from_mistakes() -> None:
