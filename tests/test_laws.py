@@ -80,19 +80,22 @@ def apply(kind: type[Pass], model: Model) -> tuple[Model, int]:
     after, step = model.copy(), kind()
     if any(wants(after) is not None for wants in step.preconditions):
         return after, 0
-    data = feeds(model.proto()) if step.needs_data else None
-    context = Context(
-        data,
+    changes = step.apply(after, lent(step, model))
+    after.compact()
+    after.sort()
+    return after, changes
+
+
+def lent(step: Pass, model: Model) -> Context:
+    """Return what a pipeline lends to a pass over a copy of *model*."""
+    return Context(
+        feeds(model.proto()) if step.needs_data else None,
         infer=shapes.infer,
         run=runtime.evaluate,
         compare=distance_from(model),
         measure_noise=noise_beside(model),
         measure_noises=noises_beside(model),
     )
-    changes = step.apply(after, context)
-    after.compact()
-    after.sort()
-    return after, changes
 
 
 # The laws -----------------------------------------------------------------------------------------
@@ -178,6 +181,25 @@ def never_grows_the_file(case: Case) -> None:
     assert case.after.size() <= len(case.content) or case.kind.may_grow
 
 
+def keeps_facts_true(case: Case) -> None:
+    """What was known of tensors that stay still holds, unless the pass calls it outdated."""
+    after, step = case.before.copy(), case.kind()
+    known, outdated = shapes.infer(after), []
+    context = lent(step, case.before)
+    context.infer, context.outdate = lambda _: known, lambda: outdated.append(True)
+    step.apply(after, context)
+    if outdated or case.kind.effect is Effect.LOSSY:  # then pipelines infer anew in any case
+        return
+    after.sort()
+    now = shapes.infer(after)
+    for tensor in (tensor for node in after.nodes() for tensor in node.outputs):
+        then = known.dims(tensor), now.dims(tensor)
+        if None not in then:
+            assert [len(dims or ()) for dims in then] == 2 * [len(then[0] or ())], tensor.name
+            for one, other in zip(*(dims or () for dims in then), strict=True):
+                assert one == other or not (isinstance(one, int) and isinstance(other, int))
+
+
 def is_deterministic(case: Case) -> None:
     again, changes = apply(case.kind, Model.from_proto(case.before.proto()))
     assert (again.to_bytes(), changes) == (case.after.to_bytes(), case.changes)
@@ -197,6 +219,7 @@ WHERE_IT_CHANGES_SOMETHING: tuple[Callable[[Case], None], ...] = (
     keeps_the_function,
     keeps_random_operators_random_and_distinct,
     never_grows_the_file,
+    keeps_facts_true,
     is_deterministic,
     settles,
 )
