@@ -454,3 +454,9 @@ def test_channels_that_are_gone_are_no_longer_counted(caplog: pytest.LogCaptureF
     after, _ = Pipeline(steps, rounds=1)(before)
     assert "crashed" not in caplog.text
     assert max(t.shape for t in after.constants() if t.name != "s") == (7, 5)
+
+
+@pytest.mark.parametrize("body", ["y = Gemm(x, w)", "y = MatMul(x, w)"])
+def test_a_layer_without_outputs_has_no_channels(body: str) -> None:
+    before = model(f"g (float[N, 3] x) => (float[?, ?] y) <float[3, 0] w = {{}}> {{ {body} }}")
+    assert_declines(before, DropDeadChannels())

@@ -21,6 +21,7 @@ def _weight(site: Site, slot: int) -> Constant:
     weight = site.weight(slot)
     site.require(weight is not None and weight.elem_type in FLOATS, "its weights are no floats")
     assert weight is not None
+    site.require(weight.size, "its weights are empty")
     site.require(len(set(weight.outputs)) == 1, "its weights are shared")
     return weight
 
