@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from benchmarks.layers import convolutions, product, session, speedup
 from onnxslim import Calibration, Model, Pass, Pipeline, api, parse
@@ -184,9 +183,8 @@ def part_models(given: argparse.Namespace) -> Iterator[str]:
         try:
             before = Model.load(path)
             steps = parse("factorize-low-rank{ratio=0.5}")
-            after, report = Pipeline(steps, budget=1e9)(before)
-            onnx.checker.check_model(after.proto()) if after.fits_one_file() else None
-        except (OnnxslimError, onnx.checker.ValidationError) as error:
+            after, report = Pipeline(steps, budget=1e9)(before)  # which has it checked, too
+        except OnnxslimError as error:
             yield f"| {name} | - | - | - | - | {str(error).splitlines()[0][:80]} |"
             continue
         (step,) = report.steps
