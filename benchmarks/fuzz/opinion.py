@@ -33,9 +33,11 @@ four times the rounding of one of them."""
 
 
 class BatchNormalization(OpRun):
-    """What ONNX's reference takes for training between opsets 9 and 13, as it was meant."""
+    """What ONNX's reference cannot run before opset 9, and takes for training up to 13."""
 
     def _run(self, x: Any, scale: Any, bias: Any, mean: Any, var: Any, **given: Any) -> Any:
+        if not given.get("spatial", 1):
+            raise NotImplementedError
         shape = (-1, *[1] * (x.ndim - 2))
         scale, bias, mean, var = (a.reshape(shape) for a in (scale, bias, mean, var))
         return ((x - mean) / np.sqrt(var + given["epsilon"]) * scale + bias,)
@@ -43,7 +45,7 @@ class BatchNormalization(OpRun):
 
 def _evaluator(proto: ModelProto) -> ReferenceEvaluator:
     version = next((o.version for o in proto.opset_import if not o.domain), 1)
-    return ReferenceEvaluator(proto, new_ops=[BatchNormalization] if 9 <= version < 14 else None)
+    return ReferenceEvaluator(proto, new_ops=[BatchNormalization] if 7 <= version < 14 else None)
 
 
 def agree_in_double(original: ModelProto, result: ModelProto, feeds: Sequence[Feed]) -> bool:

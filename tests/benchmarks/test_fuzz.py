@@ -93,6 +93,18 @@ def test_the_second_opinion_tells_rounding_from_mistakes() -> None:
     assert (agree_in_double(one, same, feeds), agree_in_double(one, other, feeds)) == (True, False)
 
 
+@pytest.mark.parametrize("opset", [7, 9, 14, 15])
+def test_the_second_opinion_normalizes_in_every_opset(opset: int) -> None:
+    text = """g (float[N, 1, 3] x) => (float[N, 1, 3] y)
+    <float[1] a = {2}, float[1] b = {3}, float[1] c = {4}> {
+        y = BatchNormalization<epsilon = 0.0>(x, a, b, b, c)
+    }"""
+    plain = "g (float[N, 1, 3] x) => (float[N, 1, 3] y) { y = Identity(x) }"
+    one, other = (model(source, opset=opset).proto() for source in (text, plain))
+    feeds = [{"x": np.ones((2, 1, 3), np.float32)}]
+    assert agree_in_double(one, other, feeds)
+
+
 def test_a_difference_that_cancels_is_rounding() -> None:
     one, other = (
         model(f"""g (float[2] x) => (float[2] y) {{
