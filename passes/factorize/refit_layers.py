@@ -30,6 +30,8 @@ _ENOUGH, _SAMPLES = 64, 64
 """Rows for every weight of an output, and samples, that are enough."""
 _JUDGES = 128
 """Samples on which the outputs must come closer."""
+_LARGEST = 8192
+"""Inputs of an output beyond which sums take too much memory."""
 _ZEROS = 0.1
 """The share of zeros from which on they count as pruned."""
 
@@ -157,10 +159,12 @@ def _layer(node: Node, slot: int, pinned: frozenset[int]) -> _Layer | str:
     mine = [free, *([bias] if bias is not None else [])]
     if any(len(t.outputs) > 1 or id(t) in pinned for t in (node.inputs[1], *mine)):
         return "something else reads its weights too"
-    flipped = is_flipped(node, 1)
-    columns = len(free.values) if flipped else free.shape[-1]
-    if free.values.ndim != 2 and not rest and node.operator != "Conv":
+    if any(len(factor.shape) != 2 for factor in factors) and (rest or node.operator != "Conv"):
         return "its weights are no matrix"
+    flipped = is_flipped(node, 1)
+    columns = free.shape[0] if flipped else free.shape[-1]
+    if free.size > _LARGEST * columns:
+        return "too many inputs of an output"
     if bias is not None and bias.size != columns:
         return "its bias is spread over its outputs"
     basis = rest[0].values.astype(np.float64) if rest else None
@@ -175,26 +179,31 @@ def _kernel(node: Node) -> tuple[int, ...]:
     weight = node.inputs[1]
     if isinstance(weight, Constant):
         return tuple(weight.shape[2:])
-    return tuple(int(size) for size in ir.producer(weight).inputs[1].values[2:])  # type: ignore[union-attr]
+    (reshape,) = weight.inputs
+    return tuple(int(size) for size in reshape.inputs[1].values[2:])
 
 
 def _factors(weight: Tensor) -> list[Constant] | None:
     """Return W itself, or U and V where it is their product; the last one is fitted."""
     if isinstance(weight, Constant):
         return [weight]
-    source = ir.producer(weight)
-    flipped = weight.outputs[0].operator == "Conv"
-    if source is not None and source.operator == "Reshape" and flipped:
-        if not isinstance(source.inputs[1], Constant) or len(source.inputs[0].outputs) > 1:
-            return None
-        source = ir.producer(source.inputs[0])
-    if source is None or source.operator != "MatMul":
+    product, reader = ir.producer(weight), weight.outputs[0]
+    if reader.operator == "Conv":
+        product = _reshaped(product)
+    if product is None or product.operator != "MatMul":
         return None
-    left, right = source.inputs
+    left, right = product.inputs
     if not (isinstance(left, Constant) and isinstance(right, Constant)):
         return None
-    flipped = is_flipped(weight.outputs[0], 1)
-    return [right, left] if flipped else [left, right]
+    return [right, left] if is_flipped(reader, 1) else [left, right]
+
+
+def _reshaped(node: Node | None) -> Node | None:
+    """Return what makes the matrix that *node* gives the shape of a convolution's weights."""
+    if node is None or node.operator != "Reshape" or len(node.inputs[0].outputs) > 1:
+        return None
+    shape = node.constant(1)
+    return None if shape is None or shape.min() < 1 else ir.producer(node.inputs[0])
 
 
 # Least squares ------------------------------------------------------------------------------------
@@ -263,6 +272,8 @@ def _summed(layer: _Layer, model: Model, original: Model, context: Context) -> _
 
 def _fit(layer: _Layer, sums: _Pair) -> dict[str, str | int | float | None]:
     """Take over the weights that are best on samples that were held out. Raises Declined."""
+    if not sums.held.power:
+        raise Declined("there are too few samples to hold some out")
     old = layer.stacked
     before = sums.held.error(old)
     if not before < 1:

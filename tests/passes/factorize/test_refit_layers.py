@@ -109,6 +109,25 @@ def test_layers_that_are_left_alone(body: str, reason: str) -> None:
     assert reason in report.steps[-1].declined
 
 
+def test_three_samples_are_too_few() -> None:
+    before = layers()
+    _, report = refitted(before, ROUGH, feeds(before, 3))
+    assert "there are too few samples to hold some out" in report.steps[-1].declined
+
+
+def test_convolutions_that_are_multiplied_out_at_load() -> None:
+    """As factors they would be slower: there are few of them."""
+    body = "a = Conv<pads = [1, 1, 1, 1]>(x, w, b) h = Relu(a) y = Conv<pads = [1, 1, 1, 1]>(h, v)"
+    before = net(
+        body, x="float[1, 8, 6, 6]", w=weights(8, 8, 3, 3), b=weights(8), v=weights(8, 8, 3, 3)
+    )
+    start = rough(before, "factorize-low-rank{rank=3,form=channel}")
+    assert operators(start).count("MatMul") == 2
+    after, report = refitted(before, "factorize-low-rank{rank=3,form=channel}")
+    assert report.steps[-1].changes
+    assert noise(before, after) < noise(before, start)
+
+
 def test_zeros_stay_zeros() -> None:
     _, report = refitted(layers(), "prune{sparsity=0.5,criterion=magnitude}")
     assert "its weights are no floats, or pruned" in report.steps[-1].declined
