@@ -7,12 +7,13 @@ import pytest
 from onnx import numpy_helper
 
 from kit import assert_declines, assert_rewrites, holding, model
-from onnxslim import Pipeline, parse
+from onnxslim import Model, Pipeline, parse
 from onnxslim.ir import fix_input_shapes
 from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
 from onnxslim.passes.channels.fold_constant_channels import FoldConstantChannels
 from onnxslim.passes.channels.merge_duplicate_channels import MergeDuplicateChannels
 from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
+from onnxslim.passes.fuse.fuse_affine import FuseAffine
 from onnxslim.passes.fuse.fuse_matmul_add import FuseMatmulAdd
 from onnxslim.passes.simplify.cancel_reshapes import CancelReshapes
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
@@ -463,3 +464,18 @@ def test_a_layer_without_outputs_has_no_channels(body: str) -> None:
         s = Slice(x, o, two, o) {body}
     }}""")
     assert_declines(before, DropDeadChannels())
+
+
+def test_a_gemm_adds_no_more_rows_than_it_has() -> None:
+    before = model("""g (float[N, 2] x) => (float[?, 1] y)
+    <float[2, 1] w = {1, 2}, float[2, 1] c = {3, 4}, float[1] a = {5}, float[1] b = {6}> {
+        p = MatMul(x, w) s = Add(p, c) y = BatchNormalization(s, a, b, b, a)
+    }""")
+    assert_declines(fix_batch(before, 1), FuseAffine(), "more rows than the product")
+    assert_rewrites(fix_batch(before, 2), FuseAffine(), ["Gemm"])
+
+
+def fix_batch(of: Model, size: int) -> Model:
+    made = of.copy()
+    fix_input_shapes(made, {"x": (size, 2)})
+    return made

@@ -85,6 +85,9 @@ def _product(new: Builder, m: Match, facts: Facts) -> Tensor:
     if root.operator == "BatchNormalization":
         both = facts.rank(m.tensor("x")) == weight.values.ndim == 2
         m.require(both, "the product is not of two matrices")
+        rows = facts.dims(m.tensor("x")) or (None,)
+        fits = old.ndim < 2 or (old.ndim == 2 and old.shape[0] in (1, rows[0]))
+        m.require(fits, "what is added may have more rows than the product")
         return new.Gemm(m.tensor("x"), matrix, bias)
     product = new.like(m.nodes[-1], m.tensor("x"), matrix)
     return new.like(m.nodes[1], product, bias) if "bias" in m.tensors else product
