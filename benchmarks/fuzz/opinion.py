@@ -114,7 +114,7 @@ def _doubled(value: Any) -> Any:
     return value
 
 
-# Integers that hang on a last bit -----------------------------------------------------------------
+# Answers that hang on a last bit, or on chance ----------------------------------------------------
 
 
 def hangs_on_last_bits(original: ModelProto, feeds: Sequence[Feed]) -> bool:
@@ -137,6 +137,25 @@ def hangs_on_last_bits(original: ModelProto, feeds: Sequence[Feed]) -> bool:
     except Exception:  # it does not run, or makes sequences
         return False
     return False
+
+
+def is_random(original: ModelProto, feeds: Sequence[Feed]) -> bool:
+    """Say whether a model answers the same feed in several ways; twice the same may be luck."""
+    try:
+        session = load(original)
+        for feed in feeds:
+            first, *others = (session.run(None, feed) for _ in range(_MOVES))
+            if not all(all(map(_same, first, other)) for other in others):
+                return True
+    except Exception:  # it does not run
+        return False
+    return False
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(np.array_equal(one, other, equal_nan=np.asarray(one).dtype.kind == "f"))
 
 
 def _moved(value: Any, dice: np.random.Generator) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.fuzz import motifs, oracle
 from benchmarks.fuzz.grower import OPSETS, Grower, Refused
 from benchmarks.fuzz.motifs.recipes import RECIPES
-from benchmarks.fuzz.opinion import agree_in_double, hangs_on_last_bits, lawful
+from benchmarks.fuzz.opinion import agree_in_double, hangs_on_last_bits, is_random, lawful
 from benchmarks.fuzz.oracle import Case, grown
 from benchmarks.fuzz.shrink import shrink
 from kit import model
@@ -160,6 +160,12 @@ def test_strings_that_onnxruntime_miscopies_prove_nothing() -> None:
 def test_which_of_equal_numbers_is_larger_hangs_on_last_bits(last: float, hangs: bool) -> None:
     of = model("g (float[2] x) => (int64[?] y) { y = ArgMax<axis = 0>(x) }")
     assert hangs_on_last_bits(of.proto(), [{"x": np.array([1, last], np.float32)}]) is hangs
+
+
+@pytest.mark.parametrize(("operator", "chance"), [("Bernoulli", True), ("Abs", False)])
+def test_what_chance_decides_proves_nothing(operator: str, chance: bool) -> None:
+    of = model(f"g (float[2] x) => (float[2] y) {{ y = {operator}(x) }}")
+    assert is_random(of.proto(), [{"x": np.full(2, 0.5, np.float32)}]) is chance
 
 
 def test_what_onnx_misreads_is_lawful() -> None:
