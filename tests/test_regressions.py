@@ -12,6 +12,7 @@ from onnxslim.ir import fix_input_shapes
 from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
 from onnxslim.passes.channels.fold_constant_channels import FoldConstantChannels
 from onnxslim.passes.channels.merge_duplicate_channels import MergeDuplicateChannels
+from onnxslim.passes.fuse.compose_activations import ComposeActivations
 from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
 from onnxslim.passes.fuse.fuse_affine import FuseAffine
 from onnxslim.passes.fuse.fuse_matmul_add import FuseMatmulAdd
@@ -479,3 +480,14 @@ def fix_batch(of: Model, size: int) -> Model:
     made = of.copy()
     fix_input_shapes(made, {"x": (size, 2)})
     return made
+
+
+def test_no_activation_is_composed_beside_a_sequence_map() -> None:
+    before = model("""g (float[N] x, seq(float[N]) s) => (seq(float[N]) t) {
+        t = SequenceMap(s) <body = b (float[N] q) => (float[N] z) {
+            three = Constant<value = float {3}>() six = Constant<value = float {6}>()
+            zero = Constant<value = float {0}>() a = Add(q, three) c = Clip(a, zero, six)
+            m = Mul(q, c) z = Div(m, six)
+        }>
+    }""")
+    assert_declines(before, ComposeActivations(), "onnxruntime takes none")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxslim.base import Effect
-from onnxslim.ir import Tensor
+from onnxslim.base import Context, Effect
+from onnxslim.ir import Model, Tensor
 from onnxslim.passes.fuse._forms import products, require_float, require_shape_of
 from onnxslim.pattern import Match, Op, const, either, op, opt
 from onnxslim.rewrite import Builder, FormsPass
@@ -128,3 +128,10 @@ class ComposeActivations(FormsPass):
         (op.Div("numerator", _OVER_SIGMOID), _sigmoid),
         (op.Div("x", op.Add(op.Abs("x"), const("one", 1))), _softsign),
     )
+
+    def apply(self, model: Model, context: Context) -> int:
+        """Leave models with SequenceMap alone: in its body, onnxruntime takes no HardSwish."""
+        for _, nodes in context.find(model, ("SequenceMap",)):
+            context.decline(nodes[0], "onnxruntime takes none of some activations inside")
+            return 0
+        return super().apply(model, context)
