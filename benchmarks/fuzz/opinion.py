@@ -328,6 +328,9 @@ def _widen_tensor(tensor: TensorProto) -> None:
 
 
 def _widen_node(node: NodeProto) -> None:
+    if node.op_type == "ConstantOfShape" and not node.attribute:  # which are floats then
+        zero = numpy_helper.from_array(np.zeros(1, np.float64))
+        node.attribute.append(onnx.helper.make_attribute("value", zero))
     for attribute in node.attribute:
         if attribute.type == AttributeProto.TENSOR:
             _widen_tensor(attribute.t)

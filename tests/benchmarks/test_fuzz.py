@@ -105,6 +105,12 @@ def test_the_second_opinion_normalizes_in_every_opset(opset: int) -> None:
     assert agree_in_double(one, other, feeds)
 
 
+def test_the_second_opinion_is_of_doubles_throughout() -> None:
+    zeros = "g (float[2] x, int64[1] s) => (float[?] y) { z = ConstantOfShape(s) y = Add(x, z) }"
+    of = model(zeros).proto()
+    assert agree_in_double(of, of, [{"x": np.ones(2, np.float32), "s": np.array([2])}])
+
+
 def test_a_difference_that_cancels_is_rounding() -> None:
     one, other = (
         model(f"""g (float[2] x) => (float[2] y) {{
