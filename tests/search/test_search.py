@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,25 @@ def test_what_was_tried_is_not_tried_again(
     monkeypatch.setattr(module, "judged", judged)
     again = search(net(), feeds(), Budget(max_drop=0.1), state=found[1])
     assert again.best == found[0].best
+
+
+def test_a_search_that_was_killed_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    net().save(tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", x=np.concatenate([feed["x"] for feed in feeds()]))
+    asked = [str(tmp_path / "m.onnx"), "-c", str(tmp_path / "d.npz"), "--max-drop", "10%"]
+    asked += ["-q", "--jobs", "1", "-o"]
+    killed, whole, state = (tmp_path / name for name in ("k.onnx", "w.onnx", "state"))
+    command = [sys.executable, "-m", "onnxslim", *asked, str(killed), "--state", str(state)]
+    process, end = subprocess.Popen(command), time.monotonic() + 120
+    while len(list(state.rglob("*.json"))) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not killed.exists()
+    assert list(state.rglob("*.json"))
+    subprocess.run(command, check=True)
+    assert main([*asked, str(whole)]) == 0
+    assert killed.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("changed", ["fitting", "judging", "labels"])
