@@ -491,3 +491,14 @@ def test_no_activation_is_composed_beside_a_sequence_map() -> None:
         }>
     }""")
     assert_declines(before, ComposeActivations(), "onnxruntime takes none")
+
+
+def test_what_must_not_be_joined_has_no_channels() -> None:
+    """Where a part is empty, onnxruntime takes other sizes, too."""
+    before = model("""g (float[2, 3] x, float[0, 4] e) => (float[?, ?] y)
+    <float[3, 4] w = {1, 0, 2, 3, 4, 0, 5, 6, 7, 0, 8, 9}, float[0, 4] c = {},
+     int64[1] o = {0}> {
+        m = MatMul(x, w) s = Slice(m, o, o, o) t = Concat<axis = 1>(e, c)
+        y = Concat<axis = 0>(t, s)
+    }""")
+    assert_declines(before, DropDeadChannels())

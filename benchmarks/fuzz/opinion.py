@@ -43,8 +43,12 @@ class BatchNormalization(OpRun):
         return ((x - mean) / np.sqrt(var + given["epsilon"]) * scale + bias,)
 
 
+def _version(proto: ModelProto) -> int:
+    return next((o.version for o in proto.opset_import if not o.domain), 1)
+
+
 def _evaluator(proto: ModelProto) -> ReferenceEvaluator:
-    version = next((o.version for o in proto.opset_import if not o.domain), 1)
+    version = _version(proto)
     return ReferenceEvaluator(proto, new_ops=[BatchNormalization] if 7 <= version < 14 else None)
 
 
@@ -214,7 +218,7 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
 
     Where ONNX's shape inference says otherwise, its reference implementation decides.
     """
-    if not _meets_the_text(node, values):
+    if not _meets_the_text(node, values, _version(proto)):
         return False
     read = dict.fromkeys((*node.input, *outer_names(node)))
     constants = [n for n in proto.graph.node if n.op_type == "Constant" and n.output[0] in read]
@@ -242,7 +246,7 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
     return True
 
 
-def _meets_the_text(node: NodeProto, values: dict[str, tuple[str, Any]]) -> bool:
+def _meets_the_text(node: NodeProto, values: dict[str, tuple[str, Any]], version: int) -> bool:
     """Say whether a node obeys what ONNX says of its operator in words alone."""
     shapes = [np.shape(values[name][1]) if name in values else () for name in node.input]
     if node.op_type == "PRelu":  # whose slope must fit what it multiplies
@@ -250,6 +254,9 @@ def _meets_the_text(node: NodeProto, values: dict[str, tuple[str, Any]]) -> bool
     if node.op_type == "CenterCropPad":  # which wants a number for every axis
         axes = next((len(a.ints) for a in node.attribute if a.name == "axes"), len(shapes[0]))
         return shapes[1] == (axes,)
+    if node.op_type == "OneHot" and version < 11:  # whose indices must not be negative
+        known = values.get(node.input[0])
+        return known is None or bool(np.min(known[1], initial=0) >= 0)
     return True
 
 

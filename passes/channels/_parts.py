@@ -32,7 +32,9 @@ def _concat(site: Site) -> list[Channels]:
     ]
     for a in range(rank):
         if a != axis:
-            most = max(known.base.shape[a] for known in wide)
+            sizes = {known.base.shape[a] for known in wide}
+            most = max(sizes)
+            site.require(sizes <= {1, most}, "what it joins differs in size")
             singles = [site.dim(t, a) == 1 for t in site.node.inputs]
             wide = [
                 site.values.spread(known, a, most, single)

@@ -174,6 +174,13 @@ def test_what_chance_decides_proves_nothing(operator: str, chance: bool) -> None
     assert is_random(of.proto(), [{"x": np.full(2, 0.5, np.float32)}]) is chance
 
 
+@pytest.mark.parametrize(("opset", "count"), [(10, 0), (11, 1)])
+def test_negative_places_of_a_one_are_forbidden_at_first(opset: int, count: int) -> None:
+    of = model("g (int64[2] x) => (float[?, ?] y) <int64 d = {3}, float[2] v = {0, 1}> {"
+               "y = OneHot(x, d, v) }", opset=opset)  # fmt: skip
+    assert len(lawful(of.proto(), [{"x": np.array([1, -1])}])) == count
+
+
 def test_what_onnx_misreads_is_lawful() -> None:
     of = model("g (float[1, 3, 1] x) => (float[3] y) { y = Squeeze<axes = [2, 0]>(x) }", opset=10)
     feed = {"x": np.ones((1, 3, 1), np.float32)}
