@@ -502,3 +502,19 @@ def test_what_must_not_be_joined_has_no_channels() -> None:
         y = Concat<axis = 0>(t, s)
     }""")
     assert_declines(before, DropDeadChannels())
+
+
+def test_what_two_branches_call_by_one_name_are_two_tensors() -> None:
+    """The axes of the first branch are not the number of the second."""
+    before = model("""g (bool c, float[K] x) => (float[?] y)
+    <int64[1] zero = {0}, int64[1] two = {2}> {
+        y = If(c) <
+            then_branch = a () => (float[?] p) {
+                w = Constant<value = int64[1] {0}>() p = Slice(x, zero, two, w)
+            },
+            else_branch = b () => (float[?] q) {
+                w = Constant<value = float {1}>() q = Add(x, w)
+            }
+        >
+    }""", opset=10)  # fmt: skip
+    assert_declines(before, FoldKnownValues())

@@ -318,12 +318,20 @@ def _cuts_names(node: NodeProto, values: Mapping[str, TensorProto], dims: Sequen
 
 
 def _constants(model: ModelProto) -> dict[str, TensorProto]:
-    """Return the initializers and Constant nodes of all graphs by name."""
-    found = {tensor.name: tensor for graph in _graphs(model) for tensor in graph.initializer}
-    for node in (node for graph in _graphs(model) for node in graph.node):
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
-            found[node.output[0]] = node.attribute[0].t
-    return found
+    """Return the initializers and Constant nodes of all graphs by name.
+
+    What has the name of another tensor, as in two branches, is left out.
+    """
+    found: dict[str, TensorProto] = {}
+    names: Counter[str] = Counter()
+    for graph in _graphs(model):
+        names.update({info.name for info in graph.input} | {t.name for t in graph.initializer})
+        found.update((tensor.name, tensor) for tensor in graph.initializer)
+        for node in graph.node:
+            names.update(node.output)
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+                found[node.output[0]] = node.attribute[0].t
+    return {name: tensor for name, tensor in found.items() if names[name] == 1}
 
 
 def _forget_unsure_dimensions(declared: TypeProto) -> None:
