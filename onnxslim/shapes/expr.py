@@ -12,6 +12,7 @@ Source: Geddes, Czapor, Labahn, Algorithms for Computer Algebra, chapter 3 (norm
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -51,7 +52,10 @@ class Atom:
         return not self.function and not self.text.startswith("?")
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Atom) and self.text == other.text)
+        if self is other or not isinstance(other, Atom):
+            return self is other
+        same = self.text == other.text and self.low == other.low  # these may be of two models
+        return same and self.arguments == other.arguments
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -383,8 +387,11 @@ def only_atom(value: Sym) -> Atom | None:
 
 def lower(value: AnyExpr, depth: int = 5) -> Number | None:
     """Return a number that *value* never falls below, or None where none is known."""
-    if not isinstance(value, Sym):
-        return value
+    return _lower(value, depth) if isinstance(value, Sym) else value
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _lower(value: Sym, depth: int) -> Number | None:
     bound = _termwise(value)
     if bound is not None or not depth:
         return bound
