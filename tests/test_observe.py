@@ -14,7 +14,7 @@ import pytest
 from kit import holding, model
 from onnxslim import Calibration, Model, runtime
 from onnxslim.errors import CannotRun, DataError, InputError, PassError
-from onnxslim.observe import BINS, ROWS, Histogram, layer_rows, observe, second_moments
+from onnxslim.observe import BINS, ROWS, Histogram, layer_rows, observe, runs, second_moments
 from onnxslim.runtime import Session
 
 Array = npt.NDArray[Any]
@@ -304,3 +304,20 @@ def test_a_number_of_samples_that_nobody_knows_is_0() -> None:
     data = Calibration.of(lambda: ({"x": normal(4, 3)} for _ in range(2)))
     observe(squares(), data, {"s": None}, progress=lambda what, done, total: told.append(total))
     assert told == [0, 0]
+
+
+def test_nothing_is_run_that_is_not_asked_for() -> None:
+    """The product does not fit, and the branches read what stands outside of them."""
+    of = model("""g (float[2, 3] x, float[5, 5] u) => (float[?, ?] z) {
+        a = Abs(x) n = Neg(x) c = Constant<value = bool {1}>() k = Identity(c)
+        y = If(k) <
+            then_branch = t () => (float[2, 3] p) { p = Add(a, n) },
+            else_branch = e () => (float[2, 3] q) { q = Sub(a, n) }
+        >
+        z = MatMul(y, u)
+    }""")
+    values = np.full((2, 3), -2, np.float32)
+    data = Calibration.of([{"x": values, "u": np.zeros((5, 5), np.float32)}])
+    (found,) = runs(of, data, ["y", "x"], lambda *_: None)
+    assert np.array_equal(found["y"], np.full((2, 3), 4))
+    assert np.array_equal(found["x"], values)

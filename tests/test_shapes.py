@@ -7,7 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from onnxslim.ir import Constant, Model, Tensor, constant
-from onnxslim.shapes import Facts, infer
+from onnxslim.shapes import Facts, Sym, infer
+from onnxslim.shapes.expr import Atom, lower
 
 
 def load(body: str, inputs: str = "float[N, 4] x", outputs: str = "y", opset: int = 21) -> Model:
@@ -237,3 +238,8 @@ def test_axes_from_the_end_are_read_as_onnxruntime_reads_them(
 ) -> None:
     facts_of = load(f"{{ z = {call} y = Relu(z) }}", "float[3, 2, 1] x", opset=9)
     assert shape_of(facts_of) == shape
+
+
+def test_equal_names_of_two_models_may_have_other_bounds() -> None:
+    bounds = [lower(Sym((((Atom("n", low),), 1),)) + 1) for low in (0, 1, None, 0)]
+    assert bounds == [1, 2, None, 1]

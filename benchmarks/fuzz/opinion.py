@@ -24,7 +24,7 @@ _WANTS_SCALARS = {"BlackmanWindow", "HammingWindow", "HannWindow", "Range"}
 """Operators whose inputs onnxruntime takes as vectors of one element too, as does ONNX while it
 knows no values."""
 _MOVES = 8
-"""How often the floats of a feed are moved."""
+"""How often the floats of a feed are moved, or a feed is answered again."""
 _CANCELLED = 1e-10
 """What is left of a difference that is zero but for rounding is smaller, in double precision."""
 _ROUNDED, _ROUNDED_HALVES = 2.0**-22, 2.0**-9
@@ -275,7 +275,7 @@ def _is_foreseen(
     values: dict[str, tuple[str, Any]],
     same: Callable[[Any, Any], bool] = _same_shape,
 ) -> bool:
-    """Say whether the reference makes the same (shapes); where it cannot run, say so too."""
+    """Say whether what the reference makes is the same; where it cannot run, say so too."""
     feed = {info.name: values[info.name][1] for info in one.graph.input}
     try:
         reference = _evaluator(one)

@@ -129,6 +129,9 @@ def distrust(model: ModelProto, trust_names: bool = False) -> None:
     hide_misread(model)
     for function in model.functions:
         del function.value_info[:]
+        if _version(function) < _BRANCHES_MAY_DIFFER:
+            for node in (node for node in function.node if _is_own(node, "If")):
+                _hide_outputs(node)
     for graph in graphs:
         del graph.value_info[:]
         for info in graph.output if graph is main else (*graph.input, *graph.output):
@@ -241,10 +244,6 @@ def hide_misread(model: ModelProto) -> None:
             function.opset_import.add(domain=MISREAD, version=1)
             for node in slices:
                 node.domain = MISREAD
-        if _version(function) < _BRANCHES_MAY_DIFFER:
-            for node in function.node:
-                if _is_own(node, "If"):
-                    _hide_outputs(node)
     _import_domains(model)
 
 
@@ -296,12 +295,7 @@ def _hide_outputs(node: NodeProto) -> None:
 
 def _dims(info: ValueInfoProto) -> tuple[Dim, ...] | None:
     kind = info.type.tensor_type
-    if not kind.HasField("shape"):
-        return None
-    return tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
-        for dim in kind.shape.dim
-    )
+    return tuple(map(dimension, kind.shape.dim)) if kind.HasField("shape") else None
 
 
 def _is_own(node: NodeProto, operator: str) -> bool:

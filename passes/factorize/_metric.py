@@ -23,7 +23,7 @@ from onnxslim.passes.factorize._layers import Layer
 
 _DAMPING = 1e-3
 """Of the mean diagonal element, added to the diagonal of H: for inputs that were never seen."""
-_LARGEST = 8192
+LARGEST = 8192
 """Inputs of one output beyond which H takes too much memory."""
 _TOGETHER = 1 << 29
 """Bytes of the H that one sweep over the data collects."""
@@ -123,7 +123,7 @@ def _reason(model: Model, layer: Layer) -> str | None:
         return "it stands in a subgraph"
     if not isinstance(layer.weight, Constant):
         return "its weights are computed"
-    return "its Gram matrix is too large" if layer.shape[0] > _LARGEST else None
+    return "its Gram matrix is too large" if layer.shape[0] > LARGEST else None
 
 
 def _moments(model: Model, context: Context, layers: Sequence[Layer]) -> dict[Layer, Array | str]:

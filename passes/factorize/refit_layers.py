@@ -19,6 +19,7 @@ from onnxslim.errors import CannotRun, Declined, MissingData, PassError
 from onnxslim.ir import Array, Constant, Model, Node, Tensor
 from onnxslim.observe import layer_rows, output_rows, runs
 from onnxslim.passes.factorize._layers import OPERATORS, is_flipped, weight_slot
+from onnxslim.passes.factorize._metric import LARGEST
 
 _DAMPINGS = (1e-4, 1e-2, 1.0)
 """Of the mean square of inputs: how much the weights are held where they are."""
@@ -30,8 +31,6 @@ _ENOUGH, _SAMPLES = 64, 64
 """Rows for every weight of an output, and samples, that are enough."""
 _JUDGES = 128
 """Samples on which the outputs must come closer."""
-_LARGEST = 8192
-"""Inputs of an output beyond which sums take too much memory."""
 _ZEROS = 0.1
 """The share of zeros from which on they count as pruned."""
 
@@ -163,7 +162,7 @@ def _layer(node: Node, slot: int, pinned: frozenset[int]) -> _Layer | str:
         return "its weights are no matrix"
     flipped = is_flipped(node, 1)
     columns = free.shape[0] if flipped else free.shape[-1]
-    if free.size > _LARGEST * columns:
+    if free.size > LARGEST * columns:
         return "too many inputs of an output"
     if bias is not None and bias.size != columns:
         return "its bias is spread over its outputs"

@@ -99,6 +99,12 @@ def test_a_shared_budget_prefers_what_runs_faster() -> None:
     assert {note["form"] for note in notes(report)} == {"runs as factors"}
 
 
+def test_products_use_up_their_budget() -> None:
+    before = net("y = MatMul(x, w)", x="float[16, 256]", rank=2, w=weights(256, 256))
+    _, report = low_rank(before, ratio=0.45, aim="speed")
+    assert notes(report)[0]["parameters"] == int(0.45 * 256**2 / 512) * 512
+
+
 def test_for_speed_they_stay_as_they_are() -> None:
     before = net("y = MatMul(x, w)", x="float[1, 64]", rank=2, w=weights(64, 64))
     after, report = low_rank(before, rank=8, aim="speed")
