@@ -10,6 +10,7 @@ Operand order does not matter where the operator commutes.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -129,7 +130,7 @@ class _Domain:
     def __getattr__(self, op_type: str) -> _OpBuilder:
         if op_type.startswith("_"):
             raise AttributeError(op_type)
-        if not self.name and not onnx.defs.has(op_type):
+        if not self.name and not _is_standard(op_type):
             raise PatternError(f"ONNX has no operator {op_type!r}")
         return _OpBuilder(f"{self.name}::{op_type}" if self.name else op_type)
 
@@ -140,6 +141,11 @@ class _OpBuilder:
 
     def __call__(self, *operands: Operand, **attrs: object) -> Op:
         return Op((self.op_type,), tuple(map(_pattern, operands)), attrs)
+
+
+@functools.cache
+def _is_standard(op_type: str) -> bool:
+    return onnx.defs.has(op_type)
 
 
 op = _Domain()

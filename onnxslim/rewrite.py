@@ -116,7 +116,6 @@ class Builder:
         return made
 
 
-@dataclass(frozen=True)
 class RewritePass(Pass):
     """Replace every place where `pattern` fits by what `rewrite` returns."""
 
@@ -256,7 +255,6 @@ Rule = Callable[[Site], "Tensor | None"]
 """Returns the tensor that the first output of the node equals, or None."""
 
 
-@dataclass(frozen=True)
 class BypassPass(Pass):
     """Remove every node whose first output equals another tensor, by a table of rules."""
 
@@ -298,7 +296,6 @@ Build = Callable[[Builder, Match, Facts], Tensor | None]
 """Returns what takes the place of the root's output; see `RewritePass.rewrite`."""
 
 
-@dataclass(frozen=True)
 class FormsPass(Pass):
     """Replace what fits one of several patterns; the first ones go first."""
 

@@ -136,15 +136,23 @@ AnyExpr = int | Fraction | Sym
 def name(text: str) -> Expr:
     """Return the non-negative number called *text*."""
     plain = _PLAIN_NAME.fullmatch(text) is not None
-    return _single(Atom(text if plain else "'" + text.replace("'", "''") + "'"))
+    return _atom(text if plain else "'" + text.replace("'", "''") + "'")
 
 
 def unknown(number: int, low: int | None = 0) -> Expr:
     """Return the unknown that has *number*, never below *low*."""
-    return _single(Atom(f"?{number}", low))
+    return _atom(f"?{number}", low)
 
 
-def _single(atom: Atom) -> Expr:
+@functools.lru_cache(maxsize=1 << 14)
+def _atom(
+    text: str, low: Number | None = 0, function: str = "", arguments: tuple[Expr, ...] = ()
+) -> Sym:
+    """Return the only expression of an atom, the same object where it is asked for again."""
+    return _single(Atom(text, low, function, arguments))
+
+
+def _single(atom: Atom) -> Sym:
     return Sym((((atom,), 1),))
 
 
@@ -259,7 +267,7 @@ def floor_div(value: AnyExpr, by: Expr) -> Expr:
     if exact is not None:
         return exact
     if isinstance(by, Sym):
-        return _single(_quotient_atom(value, by))
+        return _quotient(value, by)
     if by < 0:
         value, by = value * -1, -by
     whole = _made({m: c // by for m, c in _terms(value)})
@@ -280,10 +288,10 @@ def _proper_fraction(value: AnyExpr, by: int) -> Expr:
         numerator, denominator = inner.arguments
         if isinstance(denominator, int):  # floor((floor(a/b) + c) / d) == floor((a + b*c) / (b*d))
             return floor_div(numerator + denominator * value.constant, denominator * by)
-    return _single(_quotient_atom(value, by))
+    return _quotient(value, by)
 
 
-def _quotient_atom(value: AnyExpr, by: Expr) -> Atom:
+def _quotient(value: AnyExpr, by: Expr) -> Sym:
     low: Number | None = None
     least, smallest = lower(value), lower(by)
     if least is not None and smallest is not None and smallest > 0:
@@ -292,7 +300,7 @@ def _quotient_atom(value: AnyExpr, by: Expr) -> Atom:
         elif isinstance(by, int):
             low = math.floor(Fraction(least) / by)
     arguments: tuple[Expr, ...] = (value, by)  # type: ignore[assignment]
-    return Atom(f"floor(({value})/({by}))", low, "floor", arguments)
+    return _atom(f"floor(({value})/({by}))", low, "floor", arguments)
 
 
 def modulo(value: Expr, by: Expr) -> Expr:
@@ -317,7 +325,7 @@ def positive_part(value: AnyExpr) -> Expr:
     common = math.gcd(*(int(c) for _, c in value.terms)) if _is_whole(value) else 1
     if common > 1:
         value = _made({m: c // common for m, c in value.terms})
-    return _single(Atom(f"max(0, {value})", 0, "max", (value,))) * common
+    return _atom(f"max(0, {value})", 0, "max", (value,)) * common
 
 
 def _is_whole(value: Sym) -> bool:
@@ -340,6 +348,11 @@ def broadcast(dimensions: Iterable[Expr]) -> Expr:
     Two different unknown dimensions do not prove each other equal: either may be 1. But one that is
     never the larger one adds nothing.
     """
+    return _common(tuple(dimensions))
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _common(dimensions: tuple[Expr, ...]) -> Expr:
     found: dict[Expr, None] = {}
     for dimension in dimensions:
         if not isinstance(dimension, int):
@@ -353,7 +366,7 @@ def broadcast(dimensions: Iterable[Expr]) -> Expr:
         return arguments[0]
     low = min(lower(argument) or 0 for argument in arguments)
     text = ", ".join(map(str, arguments))
-    return _single(Atom(f"broadcast({text})", max(0, low), "broadcast", tuple(arguments)))
+    return _atom(f"broadcast({text})", max(0, low), "broadcast", tuple(arguments))
 
 
 def _undominated(dimensions: list[Expr]) -> list[Expr]:
@@ -461,6 +474,7 @@ def upper(value: AnyExpr) -> Number | None:
     return None if bound is None else -bound
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def is_at_least(left: AnyExpr, right: AnyExpr) -> bool:
     """Say whether *left* is never below *right*."""
     least = lower(left - right)

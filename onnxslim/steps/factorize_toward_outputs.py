@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from onnxslim.passes.factorize._metric import Metric, measured
 from onnxslim.passes.factorize.factorize_low_rank import FactorizeLowRank
 
 
-@dataclass(frozen=True)
 class FactorizeTowardOutputs(FactorizeLowRank):
     """Replace weights by products of thinner ones that move the outputs of the model least.
 

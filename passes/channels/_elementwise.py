@@ -12,7 +12,7 @@ from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Tensor
 from onnxslim.passes.channels._analysis import FLOATS, Site, Transfer
 from onnxslim.passes.channels._expansion import Expansion
-from onnxslim.passes.channels._values import ONE, Channels
+from onnxslim.passes.channels._values import ONE, Channels, distinct
 from onnxslim.rewrite import Builder
 
 
@@ -141,8 +141,8 @@ def _computes_floats(site: Site) -> bool:
 def _constants(site: Site, operands: Sequence[Channels]) -> tuple[Array, Array]:
     """Compute constants, and how far they may be off: functions are smooth at that scale."""
     columns = [known.scale for known in operands]
-    unique, index = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    value = site.compute(list(unique))[index.reshape(-1)]
+    first, index = distinct(columns)
+    value = site.compute([column[first] for column in columns])[index]
     moved = [slot for slot, known in enumerate(operands) if known.slack.any()]
     site.require(len(moved) <= 2, "several operands are only nearly constant")
     slack = np.zeros(len(value))

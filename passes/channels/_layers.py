@@ -81,7 +81,7 @@ def _numbers(site: Site, linear: Linear) -> Array:
         inputs = (linear.base[columns].tobytes(), linear.scale[columns].tobytes())
         key = (hash(inputs) if linear.groups > 1 else 0, linear.bias[row], sample[row].tobytes())
         seen.setdefault(key, []).append(row)
-    numbers = site.values.numbers(("row", id(linear)), np.arange(rows))
+    numbers = site.values.moved(np.arange(rows))
     for members in seen.values():
         if len(members) > 1:
             _unify(linear, members, numbers)

@@ -18,8 +18,8 @@ from onnxslim.shapes.expr import Expr
 
 def renumbered(site: Site, known: Channels) -> Channels:
     """Tell results apart from operands: what is at an index now stood at another one."""
-    base = site.values.numbers(("moved", id(site.node)), known.base)
-    moved = replace(known, base=np.where(known.base == ONE, ONE, base))
+    base = np.where(known.base == ONE, ONE, site.values.moved(known.base))
+    moved = replace(known, base=base)
     return moved.at(known.axis, known.places)
 
 

@@ -104,7 +104,7 @@ def _split(site: Site) -> list[Channels]:
     axis = int(site.node.attr("axis", 0)) % known.rank
     extents = [site.dim(tensor, axis) for tensor in site.node.outputs]
     if known.base.shape[axis] == 1 and known.axis != axis:
-        return [renumbered_part(site, known, slot) for slot in range(len(extents))]
+        return [renumbered(site, known) for _ in extents]
     site.require(None not in extents, "it is split into parts of unknown size")
     ends = np.cumsum([0, *extents])
     wide = site.values.spread(known, axis, int(ends[-1]), broadcasts=False)
@@ -113,13 +113,6 @@ def _split(site: Site) -> list[Channels]:
         part(site, known, wide, axis, np.arange(start, end))
         for start, end in itertools.pairwise(ends.tolist())
     ]
-
-
-def renumbered_part(site: Site, known: Channels, slot: int) -> Channels:
-    """Tell the parts of a tensor apart along an axis of which nothing is known."""
-    base = site.values.numbers(("part", id(site.node), slot), known.base)
-    moved = replace(known, base=np.where(known.base == ONE, ONE, base))
-    return moved.at(known.axis, known.places)
 
 
 def part(site: Site, known: Channels, wide: Channels, axis: int, indices: Array) -> Channels:

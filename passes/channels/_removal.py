@@ -161,9 +161,7 @@ class _Removal:
             border = linear.base[needed] == ONE
         self.places.keep(places[needed[~border]], f"{name} needs it, or one that is tied to it")
         self.places.keep(places[needed[border]], f"{name} pads with zeros, so that one must stay")
-        self.places.keep(
-            places[np.unique(linear.target[merged])], f"{name} reads others through it"
-        )
+        self.places.keep(places[linear.target[merged]], f"{name} reads others through it")
 
     def _dims(self) -> Iterator[Array]:
         """Yield the sets along every axis that can be cut, each once."""
@@ -292,4 +290,4 @@ def _fast(count: int, width: int) -> int:
 
 
 def _largest_set(roots: Array) -> int:
-    return int(np.unique(roots, return_counts=True)[1].max())
+    return int(np.bincount(roots).max())

@@ -10,9 +10,8 @@ stands for the value 1, so that a constant is its scale.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -86,13 +85,30 @@ class Values:
 
     def numbers(self, key: Hashable, *columns: Array) -> Array:
         """Return a number for every row of *columns*, arrays of one shape."""
-        rows = list(zip(*(column.reshape(-1).tolist() for column in columns), strict=True))
+        rows = _rows(columns)
         known = self._rows.setdefault(key, {})
         fresh = [row for row in dict.fromkeys(rows) if row not in known]
         known.update(zip(fresh, itertools.count(self._count)))
         self._count += len(fresh)
         found = list(map(known.__getitem__, rows))
         return np.array(found, np.int64).reshape(columns[0].shape)
+
+    def moved(self, base: Array) -> Array:
+        """Return other numbers for those in *base*, which no other tensor has."""
+        order = np.argsort(base, axis=None, kind="stable")
+        ordered = base.reshape(-1)[order]
+        number = np.empty(base.size, np.int64)
+        number[order] = np.cumsum(np.diff(ordered, prepend=ordered[:1]) != 0) + self._count
+        self._count += base.size
+        return number.reshape(base.shape)
+
+    def _blocks(self, key: Hashable, base: Array, count: int) -> Array:
+        """Return for every number in *base* the first of *count* numbers in a row."""
+        flat, firsts = base.reshape(-1).tolist(), {}
+        for number in set(flat):
+            firsts[number] = self._numbers.setdefault((key, number, count), self._count)
+            self._count += count * (firsts[number] == self._count)
+        return np.array([firsts[number] for number in flat], np.int64).reshape(base.shape)
 
     def unknown(self, key: Hashable, rank: int) -> Channels:
         """Return a tensor of which nothing is known but its rank."""
@@ -117,9 +133,9 @@ class Values:
         if not broadcasts:
             shape = [1] * channels.rank
             shape[axis] = count
-            index = np.broadcast_to(np.arange(count).reshape(shape), wide.base.shape)
-            apart = self.numbers(("at", axis - channels.rank), wide.base, index)
-            wide = replace(wide, base=np.where(wide.base == ONE, ONE, apart))
+            index = np.arange(count).reshape(shape)
+            first = self._blocks(("at", axis - channels.rank), channels.base, count)
+            wide = replace(wide, base=np.where(wide.base == ONE, ONE, first + index))
         return wide.at(channels.axis, channels.places)
 
     def flat(self, channels: Channels, axis: int) -> Channels:
@@ -140,19 +156,39 @@ class Values:
         ).at(None if channels.axis == axis else channels.axis, channels.places)
 
 
+def distinct(columns: Sequence[Array]) -> tuple[Array, Array]:
+    """Return where the distinct rows of *columns* first stand, and which of them each row is."""
+    numbers: dict[bytes, int] = {}
+    index = np.array([numbers.setdefault(row, len(numbers)) for row in _rows(columns)], np.int64)
+    first = np.zeros(len(numbers), np.int64)
+    first[index[::-1]] = np.arange(len(index))[::-1]
+    return first, index
+
+
+def _rows(columns: Sequence[Array]) -> list[bytes]:
+    """Return the rows of *columns* as bytes; adding 0 makes both zeros one."""
+    table = np.empty((columns[0].size, len(columns)), np.int64)
+    for index, column in enumerate(columns):
+        flat = column.reshape(-1)
+        is_float = flat.dtype.kind == "f"
+        table[:, index] = (flat.astype(np.float64) + 0.0).view(np.int64) if is_float else flat
+    rows: list[bytes] = table.view(f"V{8 * len(columns)}").reshape(-1).tolist()
+    return rows
+
+
 class Places:
-    """Which channels are cut together: sets that grow, and the reasons why some are kept."""
+    """Which channels are cut together, and the reasons why some are kept."""
 
     def __init__(self) -> None:
         """Know the place of what is kept."""
-        self._parent = [KEPT]
-        self._reasons: dict[int, str] = {KEPT: "it cannot be cut there"}
         self._bytes = [0]
+        self._ties: list[tuple[Array, Array]] = []
+        self._kept: list[tuple[Array, str]] = []
+        self.keep(np.array([KEPT]), "it cannot be cut there")
 
     def fresh(self, count: int, size: int = 0) -> Array:
         """Return *count* new places with *size* bytes of weights behind each."""
-        start = len(self._parent)
-        self._parent += range(start, start + count)
+        start = len(self._bytes)
         self._bytes += [size] * count
         return np.arange(start, start + count)
 
@@ -164,46 +200,44 @@ class Places:
         """Return the bytes of weights behind *places*."""
         return np.array([self._bytes[place] for place in places.tolist()], np.int64)
 
-    def _find(self, place: int) -> int:
-        parent = self._parent
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
     def tie(self, left: Array, right: Array) -> None:
         """Cut what stands at the same index of *left* and *right* together or not at all."""
-        if left is right:
-            return
-        for one, other in zip(left.tolist(), right.tolist(), strict=True):
-            if one == other:
-                continue
-            one, other = self._find(one), self._find(other)
-            if other in self._reasons:
-                one, other = other, one
-            self._parent[other] = one
+        if left is not right:
+            self._ties.append((left, right))
 
-    def keep(self, places: Iterable[Any], reason: str) -> None:
+    def keep(self, places: Array, reason: str) -> None:
         """Keep what stands at *places*, for a *reason* that a reader of the report understands."""
-        for place in places:
-            self._reasons.setdefault(self._find(int(place)), reason)
+        self._kept.append((places, reason))
 
     def settled(self) -> Sets:
         """Return the sets, now that none will grow."""
-        roots = np.array([self._find(place) for place in range(len(self._parent))], np.int64)
-        return Sets(roots, self._reasons)
+        return Sets(self._components(), self._kept)
+
+    def _components(self) -> Array:
+        """Return the first place of every place's set: labels that spread along ties."""
+        label = np.arange(len(self._bytes))
+        left = np.concatenate([NOWHERE, *(one for one, _ in self._ties)])
+        right = np.concatenate([NOWHERE, *(other for _, other in self._ties)])
+        while (apart := label[left] != label[right]).any():
+            left, right = left[apart], right[apart]
+            least = np.minimum(label[left], label[right])
+            for side in (left, right):
+                np.minimum.at(label, label[side], least)
+            while not np.array_equal(label, further := label[label]):
+                label = further
+        return label
 
 
 class Sets:
     """Channels that are cut together or not at all, and which of them are kept, and why."""
 
-    def __init__(self, roots: Array, reasons: dict[int, str]) -> None:
+    def __init__(self, roots: Array, kept: Iterable[tuple[Array, str]]) -> None:
         """Take the set of every place, and the reasons to keep some."""
         self._roots, self._reasons = roots, dict[int, str]()
         self._kept = np.zeros(len(roots), bool)
         self._news: list[int] = []
-        for place, reason in reasons.items():
-            self.keep(roots[[place]], reason)
+        for places, reason in kept:
+            self.keep(places, reason)
 
     def of(self, places: Array) -> Array:
         """Return the sets of *places*."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from onnxslim.shapes import Facts, infer
 DOMAIN = "com.microsoft"
 
 
-@dataclass(frozen=True)
 class ContribPass(FormsPass):
     """Replace what fits one of several patterns by operators of com.microsoft."""
 

@@ -215,7 +215,6 @@ def _attention(new: Builder, m: Match, facts: Facts) -> Tensor:
     return _Heads(new, m, facts).build()
 
 
-@dataclass(frozen=True)
 class FuseAttention(ContribPass):
     """Make one MultiHeadAttention (com.microsoft) of scores, softmax and weighted values."""
 

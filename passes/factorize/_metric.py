@@ -18,7 +18,6 @@ import numpy as np
 from onnxslim.base import Context
 from onnxslim.errors import CannotRun
 from onnxslim.ir import Array, Constant, Model
-from onnxslim.observe import second_moments
 from onnxslim.passes.factorize._layers import Layer
 
 _DAMPING = 1e-3
@@ -131,6 +130,8 @@ def _moments(model: Model, context: Context, layers: Sequence[Layer]) -> dict[La
     nodes = [node for layer in layers for node in layer.nodes]
     if not nodes:
         return {}
+    from onnxslim.observe import second_moments  # lossless passes get by without
+
     try:
         found = second_moments(model, context.calibration(), nodes, progress=context.progress)
     except CannotRun as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +20,6 @@ _SMALL = 256
 """Bytes of weights that no nodes could replace by fewer."""
 
 
-@dataclass(frozen=True)
 class FactorizeStructured(Pass):
     """Replace weights that are, up to rounding, Kronecker products or structured matrices.
 

@@ -35,7 +35,6 @@ _ZEROS = 0.1
 """The share of zeros from which on they count as pruned."""
 
 
-@dataclass(frozen=True)
 class RefitLayers(Pass):
     """Fit weights again, layer by layer, to what the original's same layers give.
 

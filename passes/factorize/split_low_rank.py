@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +20,6 @@ _MOST = 256
 """The largest rank that is looked for, which bounds the time for a layer."""
 
 
-@dataclass(frozen=True)
 class SplitLowRank(Pass):
     """Split layers whose weights are of low rank, up to rounding, where two of them run faster."""
 

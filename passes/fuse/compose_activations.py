@@ -7,8 +7,6 @@ so is Mish with a Softplus written out: onnxruntime computes their formulas fast
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim.base import Context, Effect
@@ -107,7 +105,6 @@ def _one(m: Match, name: str) -> float:
     return float(values.reshape(-1)[0])
 
 
-@dataclass(frozen=True)
 class ComposeActivations(FormsPass):
     """Make HardSigmoid, HardSwish, Mish, Sigmoid and Softsign of their formulas."""
 

@@ -5,7 +5,6 @@ Source: DepthToSpace-1, -11 and SpaceToDepth-1 of the ONNX operator specificatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from onnx import TensorProto
@@ -54,7 +53,6 @@ def _moved(new: Builder, m: Match, facts: Facts) -> Tensor:
     return new.node(form.operator, [x], attrs)
 
 
-@dataclass(frozen=True)
 class ComposeDepthToSpace(FormsPass):
     """Make one DepthToSpace or SpaceToDepth of a Transpose between reshapes."""
 

@@ -6,7 +6,6 @@ Source: Gelu-20 of the ONNX operator specification. x * sigmoid(2 u) is x * (1 +
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
@@ -53,7 +52,6 @@ def _tanh(new: Builder, m: Match, facts: Facts) -> Tensor:
     return _gelu(new, m, facts, approximate="tanh")
 
 
-@dataclass(frozen=True)
 class ComposeGelu(FormsPass):
     """Make one Gelu of its formula, by the error function or by tanh."""
 

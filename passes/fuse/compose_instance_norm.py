@@ -5,8 +5,6 @@ Source: InstanceNormalization-6 of the ONNX operator specification and its succe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnx import TensorProto
 
 from onnxslim.base import Effect
@@ -34,7 +32,6 @@ def _instance_norm(new: Builder, m: Match, facts: Facts) -> Tensor:
     return new.InstanceNormalization(norm.x, scale, shift, **norm.attributes())
 
 
-@dataclass(frozen=True)
 class ComposeInstanceNorm(FormsPass):
     """Make one InstanceNormalization of means, differences and quotients."""
 

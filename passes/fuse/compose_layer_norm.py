@@ -5,8 +5,6 @@ Source: LayerNormalization-17 of the ONNX operator specification.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
 from onnxslim.passes.fuse._moments import NORMALIZED, SCALED, SHIFTED, Norm, roots
@@ -27,7 +25,6 @@ def _layer_norm(new: Builder, m: Match, facts: Facts) -> Tensor:
     return new.LayerNormalization(norm.x, scale, shift, **attrs, **norm.attributes())
 
 
-@dataclass(frozen=True)
 class ComposeLayerNorm(FormsPass):
     """Make one LayerNormalization of means, differences and quotients."""
 

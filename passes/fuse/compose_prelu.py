@@ -5,8 +5,6 @@ Source: LeakyRelu-6 and PRelu-7 of the ONNX operator specification and their suc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
 from onnxslim.passes.fuse._forms import require_float, require_shape_of
@@ -42,7 +40,6 @@ def _rectifier(factor: int = 1, steep: bool = True) -> Build:
 _PLAIN = _rectifier()
 
 
-@dataclass(frozen=True)
 class ComposePrelu(FormsPass):
     """Make one LeakyRelu or PRelu of its formula."""
 

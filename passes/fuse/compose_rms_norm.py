@@ -5,8 +5,6 @@ Source: RMSNormalization-23 of the ONNX operator specification.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
 from onnxslim.passes.fuse._moments import RMS_NORMALIZED, RMS_SCALED, Norm, roots
@@ -26,7 +24,6 @@ def _rms_norm(new: Builder, m: Match, facts: Facts) -> Tensor:
     return new.RMSNormalization(norm.x, scale, **attrs, **norm.attributes())
 
 
-@dataclass(frozen=True)
 class ComposeRmsNorm(FormsPass):
     """Make one RMSNormalization of a mean square, its root and a quotient."""
 

@@ -8,8 +8,6 @@ the logarithm of a Softmax is no LogSoftmax: it is infinite where the probabilit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnx import TensorProto
 
 from onnxslim.base import Effect
@@ -68,7 +66,6 @@ def _is_largest(top: Tensor, x: Tensor, axis: int, rank: int) -> bool:
     return axes is not None and [int(a) % rank for a in axes] == [axis]
 
 
-@dataclass(frozen=True)
 class ComposeSoftmax(FormsPass):
     """Make one Softmax or LogSoftmax of its formula."""
 

@@ -6,8 +6,6 @@ over all dimensions of the left operand but the last one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim.base import Effect
@@ -63,7 +61,6 @@ def _whole(m: Match, facts: Facts, matrix: tuple[Expr, ...] | None) -> Tensor | 
     return x
 
 
-@dataclass(frozen=True)
 class DropMatmulReshapes(FormsPass):
     """Multiply by a matrix without reshaping before and after."""
 

@@ -5,8 +5,6 @@ Source: InstanceNormalization-6 of the ONNX operator specification and its succe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
 from onnxslim.passes.fuse._affine import affine
@@ -31,7 +29,6 @@ def _no_sum(new: Builder, m: Match, facts: Facts) -> Tensor:
     return new.like(m.root, m.tensor("x"), *m.root.inputs[1:])
 
 
-@dataclass(frozen=True)
 class DropShiftBeforeNorm(FormsPass):
     """Drop what is added to channels that an InstanceNormalization centers."""
 

@@ -5,8 +5,6 @@ Source: Gemm-7 of the ONNX operator specification and its successors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim import ir
@@ -16,7 +14,6 @@ from onnxslim.ir import Constant, Model, Node
 from onnxslim.passes.fuse._batchnorm import as_type_of
 
 
-@dataclass(frozen=True)
 class FoldGemmFactors(Pass):
     """Multiply the constants of a Gemm by its alpha and beta."""
 

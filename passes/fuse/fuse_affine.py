@@ -6,8 +6,6 @@ each computes something times its weights, plus its bias.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim.base import Effect
@@ -93,7 +91,6 @@ def _product(new: Builder, m: Match, facts: Facts) -> Tensor:
     return new.like(m.nodes[1], product, bias) if "bias" in m.tensors else product
 
 
-@dataclass(frozen=True)
 class FuseAffine(FormsPass):
     """Fold sums, products and quotients with constants into the layer before them."""
 

@@ -7,8 +7,6 @@ sign mirrors the codes, because steps are positive.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim.base import Effect
@@ -98,7 +96,6 @@ def _bias(m: Match) -> Array | None:
     return values.reshape(-1)
 
 
-@dataclass(frozen=True)
 class FuseAffineDequantized(FormsPass):
     """Fold a BatchNormalization or arithmetic into the steps of a Conv's quantized weights."""
 

@@ -8,8 +8,6 @@ Source: Conv, ConvTranspose, Gemm and MatMul of the ONNX operator specification.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim.base import Effect
@@ -133,7 +131,6 @@ def _after(of: Operand) -> list[Op]:
 _REST = (const("weight"), opt("bias"))
 
 
-@dataclass(frozen=True)
 class FuseAffineInput(FormsPass):
     """Fold sums, products and quotients with constants into the layer after them."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,6 @@ def _require_cheaper(m: Match, facts: Facts, size: int) -> None:
     m.require(cheaper, "one Conv would take more multiplications")
 
 
-@dataclass(frozen=True)
 class FuseConvAveragePool(FormsPass):
     """Make one Conv with larger steps of a Conv and an AveragePool where that takes less work."""
 

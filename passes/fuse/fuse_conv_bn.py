@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim.base import Effect
@@ -13,7 +11,6 @@ from onnxslim.pattern import Match, op, opt
 from onnxslim.rewrite import Builder, RewritePass
 
 
-@dataclass(frozen=True)
 class FuseConvBn(RewritePass):
     """Fold an inference BatchNormalization into the Conv before it."""
 

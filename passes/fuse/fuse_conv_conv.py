@@ -7,7 +7,6 @@ first, every tap of the second sees a product of channels; with it last, only ch
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,6 @@ def _bias(m: Match, right: Array) -> Array | None:
     return as_type_of(moved + m.constant("second bias", np.zeros(1)), m.constant("second"))
 
 
-@dataclass(frozen=True)
 class FuseConvConv(FormsPass):
     """Make one Conv of two in a row where that takes no more weights and multiplications."""
 

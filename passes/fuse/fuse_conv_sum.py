@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -112,7 +111,6 @@ def _sum(new: Builder, root: Node, terms: list[Tensor]) -> Tensor:
     return functools.reduce(lambda total, term: new.Add(total, term), terms)
 
 
-@dataclass(frozen=True)
 class FuseConvSum(FormsPass):
     """Make one Conv of several of one input that are added, and of the input where it is a term."""
 

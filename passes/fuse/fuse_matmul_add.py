@@ -6,8 +6,6 @@ to the shape of the product, but not the other way round.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnx import TensorProto
 
 from onnxslim.base import Effect
@@ -31,7 +29,6 @@ def _gemm(new: Builder, m: Match, facts: Facts) -> Tensor | None:
     return new.Gemm(a, b, m.tensor("c"))
 
 
-@dataclass(frozen=True)
 class FuseMatmulAdd(FormsPass):
     """Make one Gemm of a MatMul of two matrices and an Add."""
 

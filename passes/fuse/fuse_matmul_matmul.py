@@ -6,8 +6,6 @@ associative, and what is added before a matrix is added, multiplied by it, after
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim.base import Effect
@@ -85,7 +83,6 @@ def _chains(of: Operand) -> list[Op]:
     ]
 
 
-@dataclass(frozen=True)
 class FuseMatmulMatmul(FormsPass):
     """Multiply constant matrices in a row where one matrix is no larger than the two."""
 

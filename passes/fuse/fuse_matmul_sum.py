@@ -6,8 +6,6 @@ multiply the same rows add up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
 from onnxslim.passes.fuse._batchnorm import as_type_of
@@ -51,7 +49,6 @@ _BASES = (
 _ADDED = (_product("x", "first"), _product(_product("x", "first"), "second"))
 
 
-@dataclass(frozen=True)
 class FuseMatmulSum(FormsPass):
     """Make one product of several of one input that are added."""
 

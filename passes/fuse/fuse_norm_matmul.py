@@ -8,7 +8,6 @@ the normalization has to stay; as ones, it can be shared by all normalizations o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from onnxslim.shapes import Facts
 _NORMS = ("LayerNormalization", "RMSNormalization")
 
 
-@dataclass(frozen=True)
 class FuseNormMatmul(Pass):
     """Move the scale and shift of a LayerNormalization into the products that read it."""
 

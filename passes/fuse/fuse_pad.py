@@ -7,7 +7,6 @@ A Conv pads with 0, an AveragePool with 0 if it counts padding, a MaxPool below 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -107,7 +106,6 @@ def _rank(m: Match, facts: Facts) -> int:
     return rank or 0
 
 
-@dataclass(frozen=True)
 class FusePad(FormsPass):
     """Let a Conv or a pooling pad instead of a Pad before it."""
 

@@ -8,7 +8,6 @@ its own average as long as only elements are counted, and no padding.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from onnxslim.base import Effect
 from onnxslim.ir import Array, Node, Tensor
@@ -88,7 +87,6 @@ def _elements(m: Match, facts: Facts) -> tuple[int, int]:
     return math.prod(strides), 1
 
 
-@dataclass(frozen=True)
 class HoistAveragePool(FormsPass):
     """Average before a Conv of single elements where that takes less work."""
 

@@ -5,8 +5,6 @@ Source: Einsum-12 of the ONNX operator specification.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from onnx import TensorProto
 
@@ -91,7 +89,6 @@ def _require_equal_extents(m: Match, facts: Facts, operands: list[tuple[Tensor, 
             m.require(extents.setdefault(label, dim) == dim, "a dimension might be broadcast")
 
 
-@dataclass(frozen=True)
 class LowerEinsum(FormsPass):
     """Write an Einsum as MatMul or Transpose where one of these does."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 
 from onnxslim.base import Effect
 from onnxslim.ir import Tensor
@@ -60,7 +59,6 @@ def _layer(m: Match, tensor: Tensor, facts: Facts) -> Layer | None:
     return layer if same else None
 
 
-@dataclass(frozen=True)
 class MergeConcatenatedLayers(FormsPass):
     """Make one Conv, Gemm or MatMul of several of one input that a Concat puts side by side."""
 

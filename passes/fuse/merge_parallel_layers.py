@@ -8,7 +8,6 @@ splits, on one thread of a processor in about the time that the merged layer sav
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
 
 
-@dataclass(frozen=True)
 class MergeParallelLayers(Pass):
     """Make one Conv, Gemm or MatMul of several of one input, and Split what it computes."""
 

@@ -65,7 +65,6 @@ TrialRule = Callable[[Trial], Tensor | Results | None]
 """Returns what takes the place of the node's first output, or of several tensors; else None."""
 
 
-@dataclass(frozen=True)
 class TrialPass(Pass):
     """Replace nodes by rules, one for each operator, where the replacement pays."""
 

@@ -105,7 +105,6 @@ def _gather(trial: Trial) -> Tensor | None:
     return trial.new.like(trial.node, x, shifted)
 
 
-@dataclass(frozen=True)
 class BypassConcats(TrialPass):
     """Read the operands of a Concat where a Slice, Split or Gather takes them out again."""
 

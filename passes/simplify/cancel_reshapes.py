@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -105,7 +104,6 @@ def _cancel(trial: Trial) -> Tensor | None:
     return _Rebuild(trial, inner, outer).made(x)
 
 
-@dataclass(frozen=True)
 class CancelReshapes(TrialPass):
     """Cancel a Reshape and its opposite through element by element operators."""
 

@@ -11,7 +11,6 @@ Source: Transpose-1, Gemm-7 and the operators below in the ONNX operator specifi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -181,7 +180,6 @@ def _are_opposite(perm: Sequence[int], node: Node) -> bool:
     return len(back) == len(perm) and [perm[axis] for axis in back] == sorted(perm)
 
 
-@dataclass(frozen=True)
 class CancelTransposes(TrialPass):
     """Cancel Transposes through operators that need no order of axes, or know it; and Gemm."""
 

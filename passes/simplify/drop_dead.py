@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import onnx.defs
 
 from onnxslim import ir
@@ -14,7 +12,6 @@ _MODE_FOLLOWS_OUTPUTS = frozenset({"BatchNormalization", "Dropout"})
 """Operators whose older versions train when their optional outputs are asked for."""
 
 
-@dataclass(frozen=True)
 class DropDead(Pass):
     """Drop nodes, initializers, optional outputs and local functions that nobody needs."""
 

@@ -86,7 +86,6 @@ def _drop(trial: Trial) -> Results | None:
     return smaller.results if smaller.follow() else None
 
 
-@dataclass(frozen=True)
 class DropExpands(TrialPass):
     """Drop Expand where the operators that read it broadcast to the same shape."""
 

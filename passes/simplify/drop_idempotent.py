@@ -8,7 +8,6 @@ Source: the operators in the ONNX operator specification, every version.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -87,7 +86,6 @@ def _same_operands(site: Site) -> Tensor | None:
     return inputs[0] if len(inputs) == 2 and inputs[0] is inputs[1] else None
 
 
-@dataclass(frozen=True)
 class DropIdempotent(BypassPass):
     """Drop operators that repeat or undo the one before: Relu, Abs, Floor, Not, Neg and others."""
 

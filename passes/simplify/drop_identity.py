@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim import ir
@@ -20,7 +19,6 @@ def _dropout(site: Site) -> Tensor | None:
     return site.node.input(0) if ir.is_inference_dropout(site.node) else None
 
 
-@dataclass(frozen=True)
 class DropIdentity(BypassPass):
     """Drop Identity, and Dropout outside training."""
 

@@ -7,7 +7,6 @@ bit for bit: it turns -0 into 0, as onnxruntime's own optimizer does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -55,7 +54,6 @@ def _keeps_shape(facts: Facts, x: Tensor, other: Constant | Tensor) -> bool:
     return all(w in (1, d) for w, d in zip(wide, shape[len(shape) - len(wide) :], strict=True))
 
 
-@dataclass(frozen=True)
 class DropNoopArithmetic(BypassPass):
     """Drop x + 0, x - 0, x * 1, x / 1, x ** 1, x and true, x or false, x xor false."""
 

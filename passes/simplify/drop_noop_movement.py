@@ -6,7 +6,6 @@ Each rule follows from the operator's definition in the ONNX specification, for 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -142,7 +141,6 @@ def _clip(site: Site) -> Tensor | None:
     return x if unbounded and kind and numpy_type(kind).kind in "iu" else None
 
 
-@dataclass(frozen=True)
 class DropNoopMovement(BypassPass):
     """Drop Cast, Reshape, Transpose, Pad, Slice, Concat, pooling and others that change nothing."""
 

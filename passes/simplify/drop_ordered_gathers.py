@@ -7,7 +7,6 @@ its shape. Source: Gather-1 and Range-11 of the ONNX operator specification and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -52,7 +51,6 @@ def _row_major(dims: tuple[Expr, ...]) -> list[Expr]:
     return [0 if dim == 1 else _product(dims[at + 1 :]) for at, dim in enumerate(dims)]
 
 
-@dataclass(frozen=True)
 class DropOrderedGathers(TrialPass):
     """Drop a Gather that takes all elements in their order."""
 

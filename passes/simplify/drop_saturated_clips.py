@@ -10,7 +10,6 @@ successors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -68,7 +67,6 @@ def _drop(trial: Trial) -> Tensor | None:
     return trial.new.like(node, inner.inputs[0], *node.inputs[1:])
 
 
-@dataclass(frozen=True)
 class DropSaturatedClips(TrialPass):
     """Drop Relu and Clip whose bounds the QuantizeLinear after them has anyway."""
 

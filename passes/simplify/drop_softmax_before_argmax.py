@@ -10,7 +10,6 @@ predecessors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnx import TensorProto
@@ -35,7 +34,6 @@ def _drop(trial: Trial) -> Tensor | None:
     return trial.new.like(trial.node, x) if largest == over and together else None
 
 
-@dataclass(frozen=True)
 class DropSoftmaxBeforeArgmax(TrialPass):
     """Drop a Softmax or LogSoftmax of which only the place of the largest element is asked."""
 

@@ -7,7 +7,6 @@ QLinearConv-10 and RNN-7 of the ONNX operator specification, and their successor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
@@ -34,7 +33,6 @@ _MOVING = frozenset(
 _DEEPEST = 16
 
 
-@dataclass(frozen=True)
 class DropZeroInputs(Pass):
     """Leave out biases and initial states that are zero."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Array, Model, Node, Tensor
@@ -12,7 +10,6 @@ from onnxslim.passes.simplify._values import NO_NODE, compute_by_constant, known
 from onnxslim.shapes import Facts
 
 
-@dataclass(frozen=True)
 class FoldKnownValues(Pass):
     """Replace small integer tensors that follow from known shapes by constants."""
 

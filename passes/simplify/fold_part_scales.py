@@ -167,7 +167,6 @@ def _scaled(trial: Trial, node: Node, factors: Array) -> Tensor:
     return trial.new.like(node, *inputs)
 
 
-@dataclass(frozen=True)
 class FoldPartScales(TrialPass):
     """Multiply some columns of weights by the number that multiplies what comes of them."""
 

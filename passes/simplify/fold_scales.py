@@ -7,7 +7,6 @@ elements, through sums with a constant, and through one operand of a product of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -73,7 +72,6 @@ def _scaled(trial: Trial, node: Node, scale: Array) -> Tensor:
     return trial.new.like(node, *inputs)
 
 
-@dataclass(frozen=True)
 class FoldScales(TrialPass):
     """Multiply weights by the number that multiplies what comes of them."""
 

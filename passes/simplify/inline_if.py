@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.errors import Declined
@@ -13,7 +11,6 @@ from onnxslim.passes.simplify._values import known
 from onnxslim.shapes import Facts
 
 
-@dataclass(frozen=True)
 class InlineIf(Pass):
     """Replace an If by the branch that is taken, if that is known, or if both do the same."""
 

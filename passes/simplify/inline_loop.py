@@ -8,8 +8,6 @@ the ONNX operator specification.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnxslim import ir
@@ -21,7 +19,6 @@ from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
 
 
-@dataclass(frozen=True)
 class InlineLoop(Pass):
     """Replace a Loop that runs once by its body, and one that never runs by what it starts from."""
 

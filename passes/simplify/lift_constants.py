@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Constant, Graph, Model
@@ -16,7 +14,6 @@ def free_initializers(model: Model) -> str | None:
     return f"IR version {model.ir_version} wants every initializer among the inputs"
 
 
-@dataclass(frozen=True)
 class LiftConstants(Pass):
     """Store Constant nodes as initializers, which take fewer bytes."""
 

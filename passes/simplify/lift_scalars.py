@@ -128,7 +128,6 @@ def _lift(trial: Trial) -> Results | None:
 _ARITHMETIC = (*sorted(BROADCASTING), *sorted(UNARY))
 
 
-@dataclass(frozen=True)
 class LiftScalars(TrialPass):
     """Compute with vectors of one element what is taken from such and made such again."""
 

@@ -7,7 +7,6 @@ the same further attributes at the same versions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,7 +42,6 @@ def _cast(values: Array, dtype: np.dtype[Any]) -> Array | None:
     return cast if (cast == values).all() else None
 
 
-@dataclass(frozen=True)
 class LowerCastLike(TrialPass):
     """Turn CastLike into Cast, or into the constant that it makes of one."""
 

@@ -100,7 +100,6 @@ def _rounded(wide: Array, dtype: np.dtype[Any]) -> Array:
     return made
 
 
-@dataclass(frozen=True)
 class MergeAffine(TrialPass):
     """Merge three or more sums and products with constants into one product and one sum."""
 

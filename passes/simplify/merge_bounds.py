@@ -137,7 +137,6 @@ class _Clamp:
         return np.asarray(value, self.dtype)
 
 
-@dataclass(frozen=True)
 class MergeBounds(TrialPass):
     """Merge chains of Clip, Relu, and Min and Max with constants."""
 

@@ -6,7 +6,6 @@ Source: Cast-6 of the ONNX operator specification and its successors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnx import TensorProto
@@ -70,7 +69,6 @@ def _merge(trial: Trial) -> Tensor | None:
     return trial.new.like(trial.node, x)
 
 
-@dataclass(frozen=True)
 class MergeCasts(TrialPass):
     """Merge a Cast to a wider type with the Cast that follows it."""
 

@@ -6,7 +6,6 @@ Source: Concat-4 and Split-2 of the ONNX operator specification, and their succe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -68,7 +67,6 @@ def _is_next(trial: Trial, split: Node, pieces: list[Tensor]) -> bool:
     )
 
 
-@dataclass(frozen=True)
 class MergeConcats(TrialPass):
     """Merge Concats along one axis, and undo a Split followed by its Concat."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +14,6 @@ _PROBE = 64
 """Leading elements that tell most constants apart before whole arrays are compared."""
 
 
-@dataclass(frozen=True)
 class MergeDuplicateInitializers(Pass):
     """Store initializers that are equal bit for bit only once."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
@@ -12,7 +11,6 @@ from onnxslim.ir import Graph, Model, Node
 from onnxslim.passes.simplify._same import frozen
 
 
-@dataclass(frozen=True)
 class MergeDuplicateNodes(Pass):
     """Compute only once what several nodes compute from the same inputs."""
 

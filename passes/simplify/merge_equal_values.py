@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
@@ -14,7 +13,6 @@ from onnxslim.shapes import Facts
 Known = dict[Hashable | None, Tensor]
 
 
-@dataclass(frozen=True)
 class MergeEqualValues(Pass):
     """Compute small integer tensors only once if shape inference finds them equal."""
 

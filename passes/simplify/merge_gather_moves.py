@@ -140,7 +140,6 @@ def _gather(
     return trial.new.Gather(np.ascontiguousarray(moved), indices[key], **axis)
 
 
-@dataclass(frozen=True)
 class MergeGatherMoves(TrialPass):
     """Do to constants what is done to what is gathered from them."""
 

@@ -7,7 +7,6 @@ specification, and the versions around them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -105,7 +104,6 @@ def _gather_transposed(trial: Trial) -> Tensor | None:
     return trial.new.like(trial.node, inner.inputs[0], index, axis=perm[axis])
 
 
-@dataclass(frozen=True)
 class MergeGathers(TrialPass):
     """Merge Slice or Split with Squeeze, Transpose with Gather, and Gather with Unsqueeze."""
 

@@ -7,7 +7,6 @@ their successors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -112,7 +111,6 @@ def _value(node: Node) -> bytes | None:
     return bits if any(bits) else b""
 
 
-@dataclass(frozen=True)
 class MergeMoves(TrialPass):
     """Merge Gather, Tile, Expand and Pad with one like it before, and Gather with Slice."""
 

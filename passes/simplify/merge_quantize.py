@@ -11,7 +11,6 @@ successors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -141,7 +140,6 @@ def _is_precise(scale: Array, bits: int) -> bool:
     return bool(fits.all()) and 2**bits * float(limits.eps) <= 0.25
 
 
-@dataclass(frozen=True)
 class MergeQuantize(TrialPass):
     """Drop a DequantizeLinear and the QuantizeLinear that undoes it, moves in between aside."""
 

@@ -7,7 +7,6 @@ specification. Their axes are an attribute until opset 17, of ReduceSum until op
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from onnxslim.base import Effect
@@ -110,7 +109,6 @@ def _twice(trial: Trial) -> Tensor | None:
     return _made(trial, node.operator, inner.inputs[0], axes, keepdims)
 
 
-@dataclass(frozen=True)
 class MergeReduces(TrialPass):
     """Merge reductions and pooling with each other and with Squeeze, Unsqueeze and Reshape."""
 

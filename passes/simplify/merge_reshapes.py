@@ -10,7 +10,6 @@ successors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -91,7 +90,6 @@ def _all_axes(trial: Trial, x: Tensor) -> list[int] | None:
     return sorted([*second, *(places[axis] for axis in first)])
 
 
-@dataclass(frozen=True)
 class MergeReshapes(TrialPass):
     """Merge chains of Reshape, Flatten, Squeeze and Unsqueeze."""
 

@@ -7,7 +7,6 @@ successors; integers wrap around, so their sums and products may be regrouped to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -161,7 +160,6 @@ def _smaller(trial: Trial, operands: list[Tensor]) -> int:
     return int(isinstance(left, int) and isinstance(right, int) and right < left)
 
 
-@dataclass(frozen=True)
 class MergeScalars(TrialPass):
     """Merge additions, multiplications and divisions by constants."""
 

@@ -6,7 +6,6 @@ Source: Slice-1 and Slice-10 of the ONNX operator specification.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -44,7 +43,6 @@ def _both(first: Cut, second: Cut) -> Cut | None:
     return Cut(start, min(first.end, first.start + second.end * first.step), step)
 
 
-@dataclass(frozen=True)
 class MergeSlices(TrialPass):
     """Merge a Slice of a Slice into one."""
 

@@ -10,7 +10,6 @@ Source: Transpose-1 and Reshape-5 of the ONNX operator specification, and their 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -123,7 +122,6 @@ def _transposed(trial: Trial, node: Node, x: Tensor, source: list[int]) -> Tenso
     return x if perm == sorted(perm) else trial.new.like(node, x, perm=perm)
 
 
-@dataclass(frozen=True)
 class MergeTransposes(TrialPass):
     """Merge Transposes, also across reshapes that only split or only join dimensions."""
 

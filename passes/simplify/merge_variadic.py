@@ -6,7 +6,6 @@ Source: Max-8, Min-8 and Sum-8 of the ONNX operator specification and their succ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -27,7 +26,6 @@ def _merge(trial: Trial) -> Tensor | None:
     return trial.new.like(trial.node, *operands) if len(operands) > len(before) else None
 
 
-@dataclass(frozen=True)
 class MergeVariadic(TrialPass):
     """Merge Max of Max, Min of Min, and Sum of Sum."""
 

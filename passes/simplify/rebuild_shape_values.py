@@ -182,7 +182,6 @@ _OPERATORS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
 class RebuildShapeValues(TrialPass):
     """Read dimensions from the tensors that have them where that takes fewer nodes."""
 

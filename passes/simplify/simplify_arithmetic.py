@@ -7,7 +7,6 @@ opset 7 on, when operands began to broadcast.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -98,7 +97,6 @@ def _both_negated(trial: Trial) -> Tensor | None:
     return trial.new.like(trial.node, a.inputs[0], b.inputs[0])
 
 
-@dataclass(frozen=True)
 class SimplifyArithmetic(TrialPass):
     """Simplify sums, differences, products and quotients of negations and reciprocals."""
 

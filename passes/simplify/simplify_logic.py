@@ -9,7 +9,6 @@ ONNX operator specification.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnx import TensorProto
@@ -124,7 +123,6 @@ def _is_true(trial: Trial, x: Tensor, other: Tensor) -> bool:
     return rank is not None and rank >= len(other.shape) and bool(other.values.all())
 
 
-@dataclass(frozen=True)
 class SimplifyLogic(TrialPass):
     """Simplify Not, And, Or, Equal and Where with constants and negations."""
 

@@ -9,7 +9,6 @@ Source: Reshape-5, Expand-8 and Slice-10 of the ONNX operator specification, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +34,6 @@ class _Use(NamedTuple):
     value: Array
 
 
-@dataclass(frozen=True)
 class SimplifyShapeInputs(Pass):
     """Give Reshape, Expand and Slice constants in place of computed shapes that say the same."""
 

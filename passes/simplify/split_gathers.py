@@ -6,7 +6,6 @@ Source: Gather-1, Reshape-5, Split-2, Split-13 and Split-18 of the ONNX operator
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -58,7 +57,6 @@ def _split_axis(before: tuple[Expr, ...], after: tuple[Expr, ...]) -> int | None
     return None
 
 
-@dataclass(frozen=True)
 class SplitGathers(TrialPass):
     """Split a tensor instead of reshaping it and gathering each part."""
 

@@ -6,7 +6,6 @@ Source: Slice-1, Slice-10, Split-2, Split-13 and Split-18 of the ONNX operator s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxslim.base import Effect
@@ -59,7 +58,6 @@ def _parts(trial: Trial, axis: int) -> list[Node] | None:
     return parts if shape is not None and at == shape[axis] else None
 
 
-@dataclass(frozen=True)
 class SplitSlices(TrialPass):
     """Replace Slices that part a tensor along an axis by one Split."""
 

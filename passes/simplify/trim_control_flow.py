@@ -6,14 +6,12 @@ Source: If-1, Loop-1 and their successors in the ONNX operator specification.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from onnxslim import ir
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Graph, Model, Node, Tensor
 
 
-@dataclass(frozen=True)
 class TrimControlFlow(Pass):
     """Drop results of If and Loop that nobody reads, and values that no round of a Loop changes."""
 

@@ -7,7 +7,6 @@ specification, and their predecessors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -38,7 +37,6 @@ def _element(site: Site) -> Tensor | None:
     return x if site.facts.elem_type(x) else None
 
 
-@dataclass(frozen=True)
 class UnpackOptionals(BypassPass):
     """Read the tensor in an optional directly, and decide whether there is one."""
 

@@ -21,7 +21,6 @@ from onnxslim.shapes import Facts
 _MOST_PIECES = 256
 
 
-@dataclass(frozen=True)
 class UnpackSequences(Pass):
     """Read the tensors in a sequence directly where they are known."""
 
