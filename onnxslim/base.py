@@ -1,4 +1,4 @@
-"""What a pass is: a frozen dataclass that declares what it does before it does it."""
+"""What a pass is: a class that declares what it does before it does it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 from onnxslim.errors import MissingData, PassError
-from onnxslim.ir import Array, Graph, Index, Model, Node, Tensor
+from onnxslim.ir import Array, Constant, Graph, Index, Model, Node, Tensor
 
 if TYPE_CHECKING:
     from onnxslim.data import Calibration
@@ -75,6 +76,23 @@ class Memory:
         self._found.clear()
 
 
+class Notebook:
+    """Constants that a pass looked at in vain, in all rounds of one run."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._seen: WeakKeyDictionary[Constant, tuple[object, object]] = WeakKeyDictionary()
+
+    def add(self, constant: Constant, question: object = None) -> None:
+        """Note that the value of *constant* alone answered *question* with no."""
+        self._seen[constant] = constant.held, question
+
+    def holds(self, constant: Constant, question: object = None) -> bool:
+        """Say whether that was noted, of the value that *constant* still has."""
+        held, asked = self._seen.get(constant, (None, None))
+        return held is constant.held and asked == question
+
+
 @dataclass
 class Context:
     """What the pipeline lends to a running pass."""
@@ -96,6 +114,8 @@ class Context:
     """Is called when the facts of `infer` hold no longer."""
     run: Evaluate | None = None
     memory: Memory = field(default_factory=Memory)
+    vain: Notebook = field(default_factory=Notebook)
+    """What the pass need not look at again."""
     compare: Callable[[Model], float] | None = None
     measure_noise: Callable[[Model], float] | None = None
     measure_noises: Noises | None = None

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 from onnxslim import cost, runtime, shapes
-from onnxslim.base import Context, Effect, HeldOut, Memory, Pass
+from onnxslim.base import Context, Effect, HeldOut, Memory, Notebook, Pass
 from onnxslim.cost import Stats
 from onnxslim.data import Calibration
 from onnxslim.errors import (
@@ -359,6 +359,7 @@ class _Run:
             outdate=self._outdate,
             run=runtime.evaluate,
             memory=self.memory,
+            vain=tally.vain,
             compare=self._distance,
             measure_noise=self._noise,
             measure_noises=self._noises,
@@ -640,6 +641,7 @@ class _Tally:
         self.held_out: HeldOut | None = None
         self.idle: _Idle | None = None
         """What it saw the last time, if it found nothing to do."""
+        self.vain = Notebook()
 
     def add(self, changes: int, seconds: float, context: Context) -> None:
         """Count a round; what was declined is what the last one declined.

@@ -90,6 +90,11 @@ class Constant(_Identity, gs.Constant):
         self._values, self.assigned = _read_only(values), True
 
     @property
+    def held(self) -> object:
+        """What holds the value: the same object until `values` is set."""
+        return self._values
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Dimensions."""
         return tuple(self._values.shape)

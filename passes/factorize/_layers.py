@@ -6,8 +6,9 @@ Source: MatMul-1, Gemm-7 and Conv-1 of the ONNX operator specification, and thei
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -128,6 +129,23 @@ def find(model: Model, context: Context, unpacked: bool = True) -> list[Layer]:
     pinned = model.pinned()
     found = (_layer(model, context, pinned, *item) for item in readers.items())
     return [layer for layer in found if layer is not None]
+
+
+def stored(model: Model, context: Context) -> dict[Layer, Constant]:
+    """Map the layers whose weights are stored as they are to these; the report is told nothing.
+
+    Passes share them while nothing changes.
+    """
+    quiet = replace(context, declined=Counter(), places=[])
+    found, facts = context.once(model, _none), context.facts(model)
+    if facts not in found:
+        layers = find(model, quiet, unpacked=False)
+        found[facts] = {x: x.weight for x in layers if isinstance(x.weight, Constant)}
+    return found[facts]
+
+
+def _none(_: Model) -> dict[Facts, dict[Layer, Constant]]:
+    return {}
 
 
 def in_turn(model: Model, layers: Iterable[Layer]) -> Iterator[Layer]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +10,7 @@ from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Model
 from onnxslim.passes.factorize import _exact, _kronecker_nodes, _selection, _structured
 from onnxslim.passes.factorize._candidates import Candidate
-from onnxslim.passes.factorize._layers import Layer, find, in_turn
+from onnxslim.passes.factorize._layers import Layer, in_turn, stored
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.passes.factorize._pass import Offer, Writer
 
@@ -33,9 +31,13 @@ class FactorizeStructured(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Look at a few elements of every weight first: most are not structured."""
-        quiet = replace(context, declined=Counter(), places=[])
         writer = Writer(model, context)
-        for layer in in_turn(model, find(model, quiet, unpacked=False)):
+        weights = stored(model, context)
+        layers = [layer for layer, weight in weights.items() if not context.vain.holds(weight)]
+        for layer in in_turn(model, layers):
+            if not _is_suspect(layer):
+                context.vain.add(weights[layer])
+                continue
             offered = [c for c in _candidates(layer) if c.suits(layer, "bytes")]
             if offered:
                 chosen = min(offered, key=lambda c: (c.run is None, c.parameters))
@@ -43,11 +45,15 @@ class FactorizeStructured(Pass):
         return writer.finish()
 
 
+def _is_suspect(layer: Layer) -> bool:
+    """Say whether a look at few elements leaves it open that the weight is structured."""
+    matrix = layer.values.reshape(len(layer.values), -1)
+    return matrix.dtype.kind == "f" and matrix.nbytes >= _SMALL and _exact.is_suspect(matrix)
+
+
 def _candidates(layer: Layer) -> Iterator[Candidate]:
     """Yield what is equal to a weight; halves would round what is between factors that run."""
     matrix = layer.values.reshape(len(layer.values), -1)
-    if matrix.dtype.kind != "f" or matrix.nbytes < _SMALL or not _exact.is_suspect(matrix):
-        return
     if layer.flipped:
         matrix = matrix.T
     yield from _selection.candidates(layer, matrix)

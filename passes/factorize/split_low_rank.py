@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
-
 import numpy as np
 
 from onnxslim.base import Context, Effect, Pass
 from onnxslim.ir import Model
 from onnxslim.passes.factorize._cross import may_be_narrow, narrow
-from onnxslim.passes.factorize._layers import Layer, find, in_turn
+from onnxslim.passes.factorize._layers import Layer, in_turn, stored
 from onnxslim.passes.factorize._lowrank import fastest, of_factors
 from onnxslim.passes.factorize._metric import Metric
 from onnxslim.passes.factorize._pass import Offer, Writer
@@ -28,27 +25,29 @@ class SplitLowRank(Pass):
 
     def apply(self, model: Model, context: Context) -> int:
         """Look at every weight, at few of them closely."""
-        quiet = replace(context, declined=Counter(), places=[])
         writer = Writer(model, context)
-        layers = find(model, quiet, unpacked=False)
+        weights = stored(model, context)
+        ranks = {layer: min(fastest(layer), _MOST) for layer in weights}
+        layers = [x for x, r in ranks.items() if r > 0 and not context.vain.holds(weights[x], r)]
         if not layers:
             return 0
         with one_thread():
             for layer in in_turn(model, layers):
-                factors = _factors(layer)
-                if factors is not None:
-                    chosen = of_factors(layer, *factors)
-                    if chosen.suits(layer, "speed"):
-                        writer.put(Offer(layer, Metric(), (chosen,)), chosen)
+                factors = _factors(layer, ranks[layer])
+                if factors is None:
+                    context.vain.add(weights[layer], ranks[layer])
+                    continue
+                chosen = of_factors(layer, *factors)
+                if chosen.suits(layer, "speed"):
+                    writer.put(Offer(layer, Metric(), (chosen,)), chosen)
         return writer.finish()
 
 
-def _factors(layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return two exact factors that run faster; halves would round what is between them."""
+def _factors(layer: Layer, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return two exact factors of rank *most* or less; halves would round what is between them."""
     if layer.values.dtype not in (np.float32, np.float64):
         return None
-    most = min(fastest(layer), _MOST)
-    stored = layer.values.reshape(len(layer.values), -1)
-    if most < 1 or not may_be_narrow(stored, most) or not np.isfinite(stored).all():
+    values = layer.values.reshape(len(layer.values), -1)
+    if not may_be_narrow(values, most) or not np.isfinite(values).all():
         return None
     return narrow(layer.matrix, layer.values.dtype, most)

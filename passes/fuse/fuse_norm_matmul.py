@@ -108,7 +108,7 @@ class _Move:
         _require(old is not None and factor, "nothing is added to a product")
         assert old is not None
         _require(old.shape[-1:] == moved.shape, "what is added is no vector")
-        self._set(node, slot, lambda values: values + moved / factor)
+        self._set(node, slot, lambda values: values.astype(np.float64) + moved / factor)
 
     def _set(self, node: Node, slot: int, change: Callable[[Array], Array]) -> None:
         """Plan new values for a constant, in the type and under the name it has."""
@@ -116,7 +116,7 @@ class _Move:
         alone = len(constant.outputs) == 1 and id(constant) not in self.pinned
         _require(alone and isinstance(constant, Constant), "others use the constants too")
         _require(constant.dtype.kind == "f", f"{constant.dtype} is no floating-point type")
-        self.new[constant] = as_type_of(change(constant.values.astype(np.float64)), constant.values)
+        self.new[constant] = as_type_of(change(constant.values), constant.values)
 
 
 def _require(condition: object, reason: str) -> None:
