@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +31,7 @@ class Trial(Site):
     pool: Pool
     even: bool = False
     """Set by a rule whose result is better even if it has as many nodes as before."""
+    _made: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = field(default_factory=dict)
 
     def above(self, tensor: Tensor, *operators: str) -> Node | None:
         """Return the node of one of these operators that computes *tensor* as its first output."""
@@ -53,7 +54,12 @@ class Trial(Site):
         """Return int64 numbers, or one, as a constant: as one that is in the file if possible."""
         array = np.asarray(values, np.int64)
         found = self.pool.get(_key(array))
-        return found if found is not None and found.outputs else self.new.tensor(array)
+        if found is not None and found.outputs:
+            return found
+        made = self._made.get(_key(array))
+        if made is None:
+            made = self._made[_key(array)] = self.new.tensor(array)
+        return made
 
     @property
     def out(self) -> Tensor:

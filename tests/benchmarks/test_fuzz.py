@@ -111,6 +111,23 @@ def test_the_second_opinion_is_of_doubles_throughout() -> None:
     assert agree_in_double(of, of, [{"x": np.ones(2, np.float32), "s": np.array([2])}])
 
 
+@pytest.mark.parametrize(("operator", "rounds"), [("Div", True), ("Mul", False)])
+def test_what_magnifies_the_rounding_of_constants_magnifies_what_is_rounding(
+    operator: str, rounds: bool
+) -> None:
+    """A sixth as a half is off by 2e-4; multiplied with itself 216 times, by 5 percent."""
+    body = (
+        "float16[1] e = {23232}, float16[1] six = {17920}, float16[1] sixth = {12629}"  # e is 216
+    )
+    one, other = (
+        model(f"""g (float16[2] x) => (float16[2] y)
+            <{body}> {{ a = {op} y = Pow(a, e) }}""").proto()
+        for op in ("Mul(x, sixth)", f"{operator}(x, six)")
+    )
+    feeds = [{"x": np.full(2, 6, np.float16)}]
+    assert agree_in_double(one, other, feeds) is rounds
+
+
 def test_a_difference_that_cancels_is_rounding() -> None:
     one, other = (
         model(f"""g (float[2] x) => (float[2] y) {{
