@@ -14,7 +14,6 @@ from onnxslim.ir import Node, Tensor
 from onnxslim.passes.simplify._slice import END, Cut, cuts, sliced
 from onnxslim.passes.simplify._trial import Results, Trial, TrialPass, TrialRule
 
-
 Taken = dict[int, Cut]
 
 
