@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
-from onnxslim.ir import Graph, Model, Node, Tensor
-from onnxslim.shapes import dims, equations, expr, inferred, sequences, values
+from onnxslim.ir import Graph, Model, Node, Tensor, producer
+from onnxslim.shapes import dims, equations, expr, failures, inferred, sequences, values
 from onnxslim.shapes.expr import Expr
 from onnxslim.shapes.inferred import Dim, Inferred, Type
 from onnxslim.shapes.site import (
@@ -27,6 +29,9 @@ from onnxslim.shapes.site import (
     is_small,
 )
 
+_NONE: Mapping[Tensor, bool] = MappingProxyType({})
+_MOST_FORKS = 8
+"""Conditions that are tried: each takes as long as two inferences."""
 _MALFORMED = (Unknown, ArithmeticError, LookupError, TypeError, ValueError)
 """What a rule raises when it cannot say anything, or meets a node that no runtime would accept."""
 
@@ -35,22 +40,62 @@ def run(model: Model, trust_names: bool = False, skeleton: onnx.ModelProto | Non
     """Return what is known of the tensors of *model*; see `onnxslim.shapes.infer`."""
     start = inferred.infer(model, trust_names, skeleton)
     names = {text: expr.name(text) for text in start.names}
+    sure: dict[Tensor, bool] = {}
     while True:  # names that turn out equal can prove others equal; every round has fewer
-        engine = Engine(start, names)
+        engine = Engine(start, names, sure)
         engine.graph(model.graph)
         classes = equations.solve(engine.known.equations, model.graph)
         found = {text: classes.find(value) for text, value in names.items()}
-        if found == names:
+        forced = {} if found != names else _forced(start, names, sure, engine, model.graph)
+        if found == names and not forced:
             return engine.known
-        names = found
+        names, sure = found, {**sure, **forced}
+
+
+def _forced(
+    start: Inferred,
+    names: Mapping[str, Expr],
+    sure: Mapping[Tensor, bool],
+    engine: Engine,
+    graph: Graph,
+) -> dict[Tensor, bool]:
+    """Return conditions that must hold, or must not, since a node would fail otherwise.
+
+    Nodes of the same graph prove it, which are computed whenever the condition is.
+    """
+    found: dict[Tensor, bool] = {}
+    for node, condition in engine.forks[:_MOST_FORKS]:
+        assert node.graph is not None
+        computed = equations.always_computed(node.graph)
+        if computed.isdisjoint(engine.doubtful):
+            continue
+        wrong = []
+        for value in (True, False):
+            trial = Engine(start, names, {**sure, **found, condition: value})
+            trial.graph(graph)
+            if not computed.isdisjoint(trial.failing - engine.failing):
+                wrong.append(value)
+        if len(wrong) == 1:
+            found[condition] = not wrong[0]
+    return found
 
 
 class Engine:
     """Adds to what is known, node by node."""
 
-    def __init__(self, start: Inferred, names: Mapping[str, Expr]) -> None:
-        """Start from what ONNX found out, with *names* for the dimensions of the inputs."""
-        self.known, self._inferred = Known(), start
+    def __init__(
+        self, start: Inferred, names: Mapping[str, Expr], sure: Mapping[Tensor, bool] = _NONE
+    ) -> None:
+        """Start from what ONNX found out, with *names* for the dimensions of the inputs.
+
+        The conditions in *sure* are what is said there.
+        """
+        self.known, self._inferred, self._sure = Known(), start, sure
+        self.forks: list[tuple[Node, Tensor]] = []
+        """Ifs whose branches give tensors of different ranks, and their conditions."""
+        self.failing: set[Node] = set()
+        self.doubtful: set[Node] = set()
+        """Nodes that fail for the ranks of what they read, and those that may."""
         self._names = dict(names)
         self._spelled: dict[str, Expr] = {}
         self._sharper: set[Tensor] = set()
@@ -76,6 +121,11 @@ class Engine:
 
     def _plain(self, node: Node) -> None:
         site, operator = Site(node, self.known), node.operator
+        if operator in failures.RULES:
+            if failures.RULES[operator](site):
+                self.failing.add(node)
+            elif failures.is_doubtful(site):
+                self.doubtful.add(node)
         if operator in sequences.RULES:
             with contextlib.suppress(*_MALFORMED):
                 self.known.sequences[node.outputs[0]] = sequences.RULES[operator](site)
@@ -85,8 +135,18 @@ class Engine:
             shapes = self._shapes(site, dims.RULES.get(operator))
         for index, tensor in enumerate(node.outputs):
             self._note(tensor, shapes[index] if index < len(shapes) else None)
-        if operator in values.RULES:
+            if tensor in self._sure:
+                self._assume(tensor)
+        if operator in values.RULES and node.outputs[0] not in self._sure:
             self._follow(site, values.RULES[operator])
+
+    def _assume(self, condition: Tensor) -> None:
+        """Note what a condition is."""
+        shape = self.known.shape(condition)
+        if shape is not None and is_small(shape):
+            value: Value = np.empty(math.prod(map(int, shape)), object)  # type: ignore[arg-type]
+            value[:] = self._sure[condition]
+            self.known.values[condition] = value.reshape(shape)  # type: ignore[arg-type]
 
     def _is_settled(self, tensor: Tensor) -> bool:
         """Say whether ONNX knows all there is to know of a type."""
@@ -198,6 +258,8 @@ class Engine:
             results = [branch.outputs[index] for branch in branches]
             shapes = [self.known.shape(result) for result in results]
             self._note(tensor, _common(shapes))
+            if len({len(shape) for shape in shapes if shape is not None}) > 1:
+                self._fork(node)
             kinds = {self.known.elem_type(result) for result in results}
             if tensor.name and len(kinds) == 1 and 0 not in kinds:
                 self.known.types.setdefault(tensor, *kinds)
@@ -206,6 +268,14 @@ class Engine:
             same = first is not None and all(_same_value(first, other) for other in found)
             if first is not None and same and len(kinds) == 1:
                 self._note_value(tensor, first, kinds.pop())
+
+    def _fork(self, node: Node) -> None:
+        """Remember an If that can go either way, where its graph alone decides which."""
+        condition = node.inputs[0]
+        source = producer(condition)
+        known = condition in self._sure or any(condition is other for _, other in self.forks)
+        if source is not None and source.graph is node.graph and not known:
+            self.forks.append((node, condition))
 
     def _branches(self, node: Node) -> Iterable[Graph]:
         condition = node.input(0)

@@ -171,3 +171,71 @@ def test_a_branch_with_sparse_weights_stays() -> None:
     branch.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, [1]))
     before = type(before).from_proto(proto)
     assert_declines(before, INLINE, "sparse")
+
+
+RANKS = """s = Shape<end = 1>(x) big = Constant<value = int64[1] {1000000}>() c = Less(s, big)
+    z = If (c) <then_branch = t () => (float[?, ?] p) { p = Neg(x) },
+                else_branch = e () => (float[?, ?, ?] q) { q = Unsqueeze(x, first) }>"""
+
+
+def ranked(readers: str, outputs: str = "float[?, ?] y", given: str = "") -> Model:
+    """Choose between two ranks by what no inference tells, and read that."""
+    return model(
+        f"g ({given}float[N, 4] x) => ({outputs}) <int64[1] first = {{0}}> {{ {readers} }}"
+    )
+
+
+def test_a_node_that_would_fail_chooses() -> None:
+    before = ranked(RANKS + "y = Transpose<perm = [1, 0]>(z)")
+    assert_rewrites(before, INLINE, ["Neg", "Transpose"])
+
+
+def test_one_choice_tells_the_next() -> None:
+    before = ranked(RANKS + """t = Shape(z) r = Size(t) two = Constant<value = int64 {2}>()
+        d = Equal(r, two)
+        w = If (d) <then_branch = f () => (float[?, ?] h) { h = Exp(z) },
+                    else_branch = g () => (float[?, ?, ?] k) { k = Abs(z) }>
+        y = Transpose<perm = [1, 0]>(w)""")  # fmt: skip
+    assert_rewrites(before, INLINE, ["Neg", "Exp", "Transpose"], 2)
+
+
+@pytest.mark.parametrize(
+    "readers",
+    [
+        "y = Exp(z)",
+        "y = If (b) <then_branch = f () => (float[?, ?] h) { h = Transpose<perm = [1, 0]>(z) },"
+        " else_branch = g () => (float[?, ?] k) { k = Neg(x) }>",
+        "y = Neg(x) v = Transpose<perm = [1, 0]>(z)",
+    ],
+)
+def test_a_node_that_need_not_run_does_not(readers: str) -> None:
+    assert_declines(ranked(RANKS + readers, given="bool b, "), INLINE)
+
+
+@pytest.mark.parametrize(
+    "readers",
+    [
+        "y = Transpose<perm = [3, 2, 1, 0]>(z)",
+        """u = If (b) <then_branch = i () => (float[?, ?] l) { l = Neg(x) },
+                       else_branch = j () => (float[?, ?, ?] m) { m = Unsqueeze(x, first) }>
+        v = Transpose<perm = [1, 0]>(u)
+        w = If (b) <then_branch = f () => (float[?, ?] h) { h = Transpose<perm = [1, 0]>(z) },
+                    else_branch = g () => (float[?, ?] k) { k = Neg(x) }> y = Add(v, w)""",
+    ],
+)
+def test_what_fails_always_or_only_in_a_branch_chooses_nothing(readers: str) -> None:
+    doubtful = ranked(RANKS + readers, given="bool b, ")
+    facts = shapes.infer(doubtful)
+    fork = next(node for node in doubtful.nodes() if node.operator == "If")
+    assert facts.value(fork.inputs[0]) is None
+
+
+def test_a_condition_of_the_graph_around_is_not_told_by_a_branch() -> None:
+    inner = """s = Shape<end = 1>(x) big = Constant<value = int64[1] {1000000}>() c = Less(s, big)
+        y = If (b) <then_branch = f () => (float[?, ?] h) {
+            z = If (c) <then_branch = t () => (float[?, ?] p) { p = Neg(x) },
+                        else_branch = e () => (float[?, ?, ?] q) { q = Unsqueeze(x, first) }>
+            h = Transpose<perm = [1, 0]>(z)
+        }, else_branch = g () => (float[?, ?] k) { k = Neg(x) }> w = Not(c)"""
+    outputs = "float[?, ?] y, bool[1] w"
+    assert_declines(ranked(inner, outputs, "bool b, "), INLINE)
