@@ -46,7 +46,7 @@ from onnxslim.ir.surgery import (
     substitute,
     walk,
 )
-from onnxslim.ir.weights import Array, elem_type, numpy_type, replace_file, spooled
+from onnxslim.ir.weights import Array, Store, elem_type, numpy_type, replace_file, spooled
 
 __all__ = [
     "OVERRIDABLE",
@@ -63,6 +63,7 @@ __all__ = [
     "Node",
     "Opaque",
     "Scope",
+    "Store",
     "Tensor",
     "Variable",
     "absent",

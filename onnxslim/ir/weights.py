@@ -37,6 +37,8 @@ SPOOL_FROM = 1 << 20
 _SPOOL_SIZE = 1 << 30
 _CHUNK = 1 << 24
 """So many bytes of mapped files are held in memory while they are written."""
+_LOOKED_AT = 1 << 27
+"""So many are while passes look at weights."""
 LARGEST_FILE = 2**31 - 2**20
 """Protobuf messages end at 2 GiB; a larger model needs external data."""
 _ALIGNMENT, _ALIGN_FROM = 64, 1 << 16
@@ -82,6 +84,7 @@ class Store:
         """Bytes of the external data files that the model came with, by location."""
         self.files: list[tuple[Path, npt.NDArray[np.uint8]]] = []
         """Mapped files that buffers are views of."""
+        self._passed = 0
 
     def keep(self, buffer: Buffer) -> str:
         """Take *buffer* in and return its key."""
@@ -109,6 +112,13 @@ class Store:
         for _, mapped in self.files:
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+    def pass_by(self, size: int) -> None:
+        """Count bytes that were looked at, and give back the memory of mapped files at times."""
+        self._passed += size
+        if self._passed >= _LOOKED_AT:
+            self._passed = 0
+            self.forget_pages()
 
     def stream(self, content: Iterable[bytes | memoryview | Buffer]) -> Iterator[memoryview]:
         """Yield the bytes of *content*, and give back the memory of mapped files on the way."""

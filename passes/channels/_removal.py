@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxslim import ir
 from onnxslim.base import Context
-from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
+from onnxslim.ir import Array, Constant, Graph, Model, Node, Store, Tensor
 from onnxslim.passes.channels._analysis import Analysis, Site
 from onnxslim.passes.channels._expansion import Expansion
 from onnxslim.passes.channels._linear import Linear, Way
@@ -37,7 +37,7 @@ def remove(model: Model, context: Context, wanted: Wanted) -> int:
     """Remove channels from every graph of *model*; return how many sets were cut."""
     changes = 0
     for graph in list(model.graphs()):
-        if not _promises(graph, wanted, context.facts(model)):
+        if not _promises(graph, wanted, model.store, context.facts(model)):
             continue
         expands = wanted.constants and wanted.align == "bytes"
         removal = _Removal(_analysed(model, graph, context, expands), wanted)
@@ -68,15 +68,15 @@ def _none(_: Model) -> dict[tuple[Graph, bool], Analysis]:
 _MIXING = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
 
 
-def _promises(graph: Graph, wanted: Wanted, facts: Facts) -> bool:
+def _promises(graph: Graph, wanted: Wanted, store: Store, facts: Facts) -> bool:
     """Say whether an analysis of *graph* may find something."""
     if not any(node.operator in _MIXING for node in graph.nodes):
         return False
-    if wanted.constants and has_constants(graph):
+    if wanted.constants and has_constants(graph, store):
         return True
     if wanted.duplicates:
-        return has_duplicates(graph)
-    return not wanted.constants and has_dead(graph, facts)
+        return has_duplicates(graph, store)
+    return not wanted.constants and has_dead(graph, store, facts)
 
 
 class Edit:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxslim.ir import Array, Constant, Graph, Node, Tensor
+from onnxslim.ir import Array, Constant, Graph, Node, Store, Tensor
 from onnxslim.passes.channels._analysis import FLOATS
 from onnxslim.passes.channels._linear import SPREAD
 from onnxslim.shapes import Facts
@@ -23,7 +23,7 @@ def is_near(gamma: Array, size: Array) -> Array:
     return np.asarray(np.abs(gamma) * SPREAD <= NEAR * size.max(initial=0.0))
 
 
-def has_constants(graph: Graph) -> bool:
+def has_constants(graph: Graph, store: Store) -> bool:
     """Say whether a channel may be constant: a gamma of nearly zero, an output without weights."""
     for node in graph.nodes:
         if node.operator == "BatchNormalization":
@@ -34,17 +34,17 @@ def has_constants(graph: Graph) -> bool:
                 return True
         elif node.operator in _SCALING and any(map(_holds_zero, node.inputs)):
             return True
-    return any((view[:, 0] == 0).any() and _idle(view) for view in _views(graph))
+    return any((view[:, 0] == 0).any() and _idle(view) for view in _views(graph, store))
 
 
-def has_duplicates(graph: Graph) -> bool:
+def has_duplicates(graph: Graph, store: Store) -> bool:
     """Say whether two outputs of a layer may be equal."""
-    return any(_holds_pair(view[:, 0]) and _repeats(view) for view in _views(graph))
+    return any(_holds_pair(view[:, 0]) and _repeats(view) for view in _views(graph, store))
 
 
-def has_dead(graph: Graph, facts: Facts) -> bool:
+def has_dead(graph: Graph, store: Store, facts: Facts) -> bool:
     """Say whether a channel may be read by nobody: weights of zero, or parts that are left out."""
-    if any((view[0] == 0).any() and _idle(view.T) for view in _views(graph)):
+    if any((view[0] == 0).any() and _idle(view.T) for view in _views(graph, store)):
         return True
     parts: dict[Tensor, list[Node]] = {}
     for node in graph.nodes:
@@ -61,26 +61,32 @@ def _holds_zero(tensor: Tensor) -> bool:
     return bool((tensor.values == 0).any())
 
 
-def _views(graph: Graph) -> Iterator[Array]:
+def _views(graph: Graph, store: Store) -> Iterator[Array]:
     """Yield the weights of every layer as (outputs, inputs x taps), outputs of all groups."""
     for node in graph.nodes:
-        if node.operator in ("Conv", "ConvTranspose") and _is_weight(node, 1):
-            values = node.inputs[1].values
-            if node.operator == "ConvTranspose":
-                values = np.moveaxis(values, 1, 0)
-            elif values.shape[1] == 1 and int(node.attr("group", 1)) > 1:
-                continue
-            yield values.reshape(values.shape[0], -1)
-        elif node.operator == "Gemm" and _is_weight(node, 1):
-            values = node.inputs[1].values
-            yield values if node.attr("transB", 0) else values.T
-        elif node.operator in ("GRU", "LSTM", "RNN") and _is_weight(node, 1):
-            yield node.inputs[1].values.reshape(-1, node.inputs[1].shape[-1])
-        elif node.operator == "MatMul":
-            for slot in (0, 1):
-                if _is_weight(node, slot) and node.inputs[slot].values.ndim == 2:
-                    values = node.inputs[slot].values
-                    yield values.T if slot else values
+        for view in _views_of(node):
+            yield view
+            store.pass_by(view.nbytes)
+
+
+def _views_of(node: Node) -> Iterator[Array]:
+    if node.operator in ("Conv", "ConvTranspose") and _is_weight(node, 1):
+        values = node.inputs[1].values
+        if node.operator == "ConvTranspose":
+            values = np.moveaxis(values, 1, 0)
+        elif values.shape[1] == 1 and int(node.attr("group", 1)) > 1:
+            return
+        yield values.reshape(values.shape[0], -1)
+    elif node.operator == "Gemm" and _is_weight(node, 1):
+        values = node.inputs[1].values
+        yield values if node.attr("transB", 0) else values.T
+    elif node.operator in ("GRU", "LSTM", "RNN") and _is_weight(node, 1):
+        yield node.inputs[1].values.reshape(-1, node.inputs[1].shape[-1])
+    elif node.operator == "MatMul":
+        for slot in (0, 1):
+            if _is_weight(node, slot) and node.inputs[slot].values.ndim == 2:
+                values = node.inputs[slot].values
+                yield values.T if slot else values
 
 
 def _is_weight(node: Node, slot: int) -> bool:

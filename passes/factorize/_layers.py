@@ -21,8 +21,6 @@ from onnxslim.passes.factorize._speed import Convolution, product
 from onnxslim.shapes import Dim, Facts
 
 OPERATORS = ("MatMul", "Gemm", "Conv")
-_LARGE = 1 << 24
-"""Bytes of weights that are worth giving back."""
 _LARGEST_CONE = 8
 """Nodes that may compute a weight from constants."""
 
@@ -149,11 +147,10 @@ def _none(_: Model) -> dict[Facts, dict[Layer, Constant]]:
 
 
 def in_turn(model: Model, layers: Iterable[Layer]) -> Iterator[Layer]:
-    """Yield *layers*, and give back the memory of large mapped weights after a look at them."""
+    """Yield *layers*, and give back the memory of mapped weights after a look at them."""
     for layer in layers:
         yield layer
-        if layer.values.nbytes >= _LARGE:
-            model.store.forget_pages()
+        model.store.pass_by(layer.values.nbytes)
 
 
 def _layer(
