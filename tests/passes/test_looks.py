@@ -10,7 +10,7 @@ from onnxslim.ir import weights
 
 @pytest.mark.parametrize(
     "name",
-    ["fold-constant-channels", "drop-dead-channels", "split-low-rank", "factorize-structured"],
+    ["fold-constant-channels", "drop-dead-channels", "factorize-structured"],
 )
 def test_a_look_at_weights_gives_their_memory_back(
     name: str, monkeypatch: pytest.MonkeyPatch
