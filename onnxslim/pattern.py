@@ -14,7 +14,7 @@ import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnx.defs
@@ -121,8 +121,7 @@ def rest(name: str) -> Rest:
     return Rest(name)
 
 
-@dataclass(frozen=True)
-class _Domain:
+class _Domain(NamedTuple):
     """``op.Conv(...)`` builds a pattern; an unknown operator is an error at import time."""
 
     name: str = ""
@@ -135,8 +134,7 @@ class _Domain:
         return _OpBuilder(f"{self.name}::{op_type}" if self.name else op_type)
 
 
-@dataclass(frozen=True)
-class _OpBuilder:
+class _OpBuilder(NamedTuple):
     op_type: str
 
     def __call__(self, *operands: Operand, **attrs: object) -> Op:

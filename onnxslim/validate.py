@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -170,8 +170,7 @@ class Difference:
         return {key: value for key, value in vars(self).items() if key != "outputs"}
 
 
-@dataclass(frozen=True)
-class _Error:
+class _Error(NamedTuple):
     max_abs: float = 0.0
     relative: float = 0.0
     identical: bool = True

@@ -6,6 +6,7 @@ line on standard error says what, where and what to do, and no output file appea
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -27,8 +28,14 @@ COMMANDS: dict[str, click.Command] = {
 """What a first word may name; without one, a model is slimmed."""
 
 
+_RARELY = (100_000, 50, 50)
+"""When garbage is collected in a process of ours: importing modules makes much and drops little."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    if argv is None:
+        gc.set_threshold(*_RARELY)
     args = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS.get(args[0]) if args else None
     args = args[1:] if command is not None else args or ["--help"]

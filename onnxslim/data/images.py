@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,8 +79,7 @@ def _batch(arrays: Sequence[Array], folder: Path) -> Array:
 # One image ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Preparation:
+class _Preparation(NamedTuple):
     """What is done to every image, all of it decided."""
 
     how: Preprocessing

@@ -9,8 +9,7 @@ alone, because their value is larger than they are.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from onnx import TensorProto
@@ -21,8 +20,7 @@ from onnxslim.passes.factorize._layers import Layer
 from onnxslim.rewrite import Builder
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a chain of nodes takes the place of one."""
 
     new: Builder

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from onnxslim.ir import Array, Tensor, Variable
 from onnxslim.passes.factorize._build import Place
@@ -23,8 +22,7 @@ _FASTER = 0.9
 """How much of the estimated time a layer that runs as factors may take: estimates are that good."""
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a family is asked for."""
 
     sizes: tuple[int, ...] = ()
@@ -35,8 +33,7 @@ class Wanted:
     """Where the family knows at once: the smallest with no more error."""
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One structured weight of one size, made in full only if it is chosen.
 
     Either `run` or `expand` is given.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,7 @@ _PROGRESS = 1e-4
 _RIDGE = 1e-12
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """How rows and columns divide: factor i has rows[i] x columns[i] elements."""
 
     rows: tuple[int, ...]
@@ -51,8 +50,7 @@ class Shape:
         return "*".join(f"{k}x{m}" for k, m in zip(self.rows, self.columns, strict=True))
 
 
-@dataclass(frozen=True)
-class Kronecker:
+class Kronecker(NamedTuple):
     """A sum of Kronecker products; every factor is (terms, rows, columns).
 
     *tied* factors are one and the same array.

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,8 +34,7 @@ _EXTRA = 16
 """Random directions beyond the wanted ones."""
 
 
-@dataclass(frozen=True)
-class Factors:
+class Factors(NamedTuple):
     """U and V, exactly W."""
 
     left: Array

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ from onnxslim.passes.fuse._convolution import Geometry, grouped, regrouped
 from onnxslim.rewrite import Builder
 
 
-@dataclass(frozen=True)
-class Branch:
+class Branch(NamedTuple):
     """A term, or several together, as a convolution of *x*."""
 
     x: Tensor

@@ -7,7 +7,7 @@ what one layer computes with their weights one after the other.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ ACTIVATIONS = frozenset(
 """Operators on single elements, whose further operands are single numbers."""
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A Conv, Gemm or MatMul with the sum and the activation after it."""
 
     head: Node

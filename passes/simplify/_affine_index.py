@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ _LARGEST = 1 << 20
 Dims = tuple[Expr, ...]
 
 
-@dataclass(frozen=True)
-class Affine:
+class Affine(NamedTuple):
     """The element at ``i`` is ``offset + sum(steps * i)``; along axes of size 1 the step is 0."""
 
     offset: Expr

@@ -7,9 +7,8 @@ and the versions around them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ from onnxslim.passes.simplify._slice import Cut, piece, sliced
 from onnxslim.passes.simplify._trial import Results, Trial, TrialPass, TrialRule
 
 
-@dataclass(frozen=True)
-class _Joined:
+class _Joined(NamedTuple):
     """The operands of a Concat and where each begins along its axis; the last one is the end."""
 
     node: Node

@@ -8,8 +8,7 @@ Source: Add-7, Sub-7, Mul-7 and Div-7 of the ONNX operator specification and the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from onnx import TensorProto
@@ -25,8 +24,7 @@ _LEAST, _MOST = 3, 16
 """How many nodes become two."""
 
 
-@dataclass(frozen=True)
-class _Affine:
+class _Affine(NamedTuple):
     """x * scale + shift, in float64."""
 
     x: Tensor

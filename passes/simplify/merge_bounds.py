@@ -10,8 +10,7 @@ Source: Relu-6, Max-8, Min-8, Clip-6, Clip-11 and Clip-12 of the ONNX operator s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ _SINCE = {
 """From which opset on onnxruntime clips a type."""
 
 
-@dataclass(frozen=True)
-class _Interval:
+class _Interval(NamedTuple):
     x: Tensor
     low: Any
     high: Any
@@ -106,8 +104,7 @@ def _merge(trial: Trial) -> Tensor | None:
     return _Clamp(trial, dtype, [trial.node, inner]).of(first.x, *bounds)
 
 
-@dataclass(frozen=True)
-class _Clamp:
+class _Clamp(NamedTuple):
     """Makes a clamp, out of the constants of those it replaces where they serve."""
 
     trial: Trial
