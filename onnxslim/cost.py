@@ -105,7 +105,7 @@ def total_macs(model: Model, facts: Facts) -> int:
 
 def _is_fixed(node: Node, known: set[Tensor]) -> bool:
     """Say whether *node* computes the same in every run; bodies read more than its inputs."""
-    if not is_deterministic(node) or any(True for _ in node.subgraphs()):
+    if not is_deterministic(node) or node.subgraphs():
         return False
     return all(isinstance(t, Constant) or not t.name or t in known for t in node.inputs)
 

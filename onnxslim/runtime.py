@@ -302,7 +302,7 @@ def output_types(node: Node, given: Sequence[TypeProto | None]) -> list[str]:
     *given* are those of its inputs. Nodes with subgraphs are beyond it.
     """
     known = all(kind is not None for t, kind in zip(node.inputs, given, strict=True) if t.name)
-    if not known or node.graph is None or any(True for _ in node.subgraphs()):
+    if not known or node.graph is None or node.subgraphs():
         return []
     model = ModelProto(ir_version=8, graph=GraphProto(name="node"))
     for domain, version in node.graph.opsets.items():
@@ -374,7 +374,7 @@ class _Evaluation:
 
     def _opsets(self, node: Node) -> Opsets | None:
         """Return the opsets to run *node* under; None where it cannot be run."""
-        if node.calls_function or any(True for _ in node.subgraphs()):
+        if node.calls_function or node.subgraphs():
             return None
         graph = node.graph or self.model.graph
         opsets = {d: v for d, v in graph.opsets.items() if d not in STANDARD_DOMAINS}

@@ -71,7 +71,7 @@ def _quantized(graph: Graph, conversion: Question) -> Iterator[Node]:
             inside.update(node.outputs)
             continue
         floats = _computed(node, conversion)
-        quantizes = node.operator == "QuantizeLinear" or any(True for _ in node.subgraphs())
+        quantizes = node.operator == "QuantizeLinear" or node.subgraphs()
         if floats and inside.issuperset(floats) and not quantizes:
             candidates.append(node)
             inside.update(node.outputs)
@@ -168,7 +168,7 @@ class _Range:
         self.known: dict[Constant, bool] = {}
 
     def excludes(self, node: Node) -> bool:
-        if node.calls_function or any(True for _ in node.subgraphs()):
+        if node.calls_function or node.subgraphs():
             return False
         value = node.attr("value") if node.operator == "ConstantOfShape" else None
         if value is not None and not fits_half(np.asarray(getattr(value, "values", value))):

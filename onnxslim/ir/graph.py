@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -183,22 +183,22 @@ class Node(_Identity, gs.Node):
         """Return one attribute, or *default* where the node does not set it."""
         return self.attrs.get(name, default)
 
-    def subgraphs(self, recursive: bool = False) -> Iterator[Graph]:
-        """Yield the graphs in this node's attributes."""
-        if self._attrs is None:  # attributes with graphs are decoded on import
-            return
+    def subgraphs(  # type: ignore[override]  # a generator takes longer
+        self, recursive: bool = False
+    ) -> Sequence[Graph]:
+        """Return the graphs in this node's attributes."""
+        if not self._attrs:  # attributes with graphs are decoded on import
+            return ()
+        found: list[Graph] = []
         for value in self._attrs.values():
             if isinstance(value, Graph):
-                graphs: Iterable[Graph] = (value,)
+                found.append(value)
             elif type(value) in (list, tuple) and value and isinstance(value[0], Graph):
-                graphs = value
-            else:
-                continue
-            for graph in graphs:
-                yield graph
-                if recursive:
-                    for node in graph.nodes:
-                        yield from node.subgraphs(recursive=True)
+                found += value
+        if recursive:
+            for graph in found:  # which grows meanwhile
+                found += (inner for node in graph.nodes for inner in node.subgraphs())
+        return found
 
     def input(self, index: int) -> Tensor | None:
         """Return an input, or None where it is absent or left out."""

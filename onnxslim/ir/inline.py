@@ -157,7 +157,7 @@ class Call:
                 reason = _other_meaning(item, self.function, self.graph)
                 if reason is not None:
                     return reason
-        if any(True for _ in self.node.subgraphs()):
+        if self.node.subgraphs():
             return "the call hands a graph to the function"
         return None
 

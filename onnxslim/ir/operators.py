@@ -27,7 +27,7 @@ def is_deterministic(node: Node) -> bool:
     """
     if node.calls_function or (node.domain or "") not in _KNOWN_DOMAINS:
         return False
-    if node.operator in _RANDOM or any(True for _ in node.subgraphs()):
+    if node.operator in _RANDOM or node.subgraphs():
         return False
     return node.operator != "Dropout" or is_inference_dropout(node)
 

@@ -370,7 +370,7 @@ def _collect(graph: Graph, proto: GraphProto, found: Inferred) -> None:
     added = len(proto.node) - len(nodes)  # Constant nodes for constants, in front
     for node, source in zip(nodes, itertools.islice(proto.node, added, None), strict=True):
         found.protos[node] = source
-        if any(True for _ in node.subgraphs()):
+        if node.subgraphs():
             _collect_subgraphs(node, source, found)
 
 
