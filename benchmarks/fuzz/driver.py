@@ -135,10 +135,12 @@ class Worker:
     def _mourn(self, how: str) -> None:
         """Say where the process ended, unless onnxruntime fell over the original."""
         seed, _, stage = self.current
-        if stage == GROWING:
+        raised = self.process.exitcode == 1  # in Python, by no fault of onnxruntime
+        if stage == GROWING and not raised:
             return
-        self.counts[DOUBTS if stage == OPTIMIZING else FINDS] += 1
+        self.counts[DOUBTS if stage == OPTIMIZING and not raised else FINDS] += 1
         what = {SLIMMING: "slimming", COMPARING: "the result"}.get(stage, "onnxruntime")
+        what = "the fuzzer" if raised else what
         print(f"seed {int(seed)}: {what} {how}", flush=True)
 
 

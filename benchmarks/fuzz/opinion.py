@@ -259,7 +259,7 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
         return False
     if node.op_type == "Gather" and np.asarray(values[node.output[0]][1]).dtype == object:
         return _is_foreseen(one, values, np.array_equal)  # onnxruntime 1.32 miscopies strings
-    if node.op_type == "Concat":  # whose inference overlooks sizes that do not match
+    if node.op_type in ("Concat", "ConcatFromSequence"):  # inference overlooks sizes that differ
         return _is_foreseen(one, values)
     try:
         onnx.shape_inference.infer_shapes(one, strict_mode=True)
@@ -270,7 +270,7 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
 
 def _meets_the_text(node: NodeProto, values: dict[str, tuple[str, Any]], version: int) -> bool:
     """Say whether a node obeys what ONNX says of its operator in words alone."""
-    shapes = [np.shape(values[name][1]) if name in values else () for name in node.input]
+    shapes = [_shape(values[name][1]) if name in values else () for name in node.input]
     if node.op_type == "PRelu":  # whose slope must fit what it multiplies
         return np.broadcast_shapes(*shapes) == shapes[0]
     if node.op_type == "CenterCropPad":  # which wants a number for every axis
@@ -284,12 +284,19 @@ def _meets_the_text(node: NodeProto, values: dict[str, tuple[str, Any]], version
 
 def _declared(name: str, kind: str, value: Any) -> onnx.ValueInfoProto:
     if kind in TYPES or kind.startswith("seq(tensor"):
-        return declaration(name, kind, np.shape(value))
+        return declaration(name, kind, None if isinstance(value, list) else np.shape(value))
     return onnx.ValueInfoProto(name=name)
 
 
+def _shape(value: Any) -> tuple[int, ...]:
+    """Return the shape of an array, () for a sequence of them."""
+    return () if isinstance(value, list) else tuple(np.shape(value))
+
+
 def _same_shape(first: Any, second: Any) -> bool:
-    return bool(np.shape(first) == np.shape(second))
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_same_shape, first, second))
+    return _shape(first) == _shape(second)
 
 
 def _is_foreseen(

@@ -227,3 +227,12 @@ def test_what_onnxruntime_misreads_is_no_fault_of_a_pass() -> None:
         for between in ("b = Transpose<perm = [0]>(a)", "b = Identity(a)")
     )  # fmt: skip
     assert excuse(one, other, [{"x": np.array([21.0, 18.0]).reshape(1, 1, 1, 2)}])
+
+
+@pytest.mark.parametrize(("rows", "allowed"), [(2, True), (3, False)])
+def test_sequences_are_joined_by_the_rules_of_concat(rows: int, allowed: bool) -> None:
+    """ONNX wants the other sizes to match; onnxruntime does not mind those of empty tensors."""
+    joins = model("""g (float[?, ?] a, float[?, ?] b) => (float[?, ?] y) {
+        s = SequenceConstruct(a, b) y = ConcatFromSequence<axis = 1>(s) }""").proto()
+    feed = {"a": np.ones((2, 4), np.float32), "b": np.ones((rows, 0), np.float32)}
+    assert bool(lawful(joins, [feed])) is allowed
