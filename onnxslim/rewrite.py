@@ -93,10 +93,15 @@ class Builder:
         result.name = self._fresh[-1]
         return result
 
-    def size(self) -> int:
-        """Return the bytes that the nodes and the constants they read will take."""
+    def size(self, inline: bool = False) -> int:
+        """Return the bytes that the nodes and the constants they read will take.
+
+        Constants that are *inline* become nodes.
+        """
         read = (constant for constant in self.constants if constant.outputs)
-        return sum(map(ir.initializer_bytes, read)) + sum(map(ir.node_bytes, self.nodes))
+        sizes = map(ir.initializer_bytes, read)
+        constants = sum(ir.constant_node_bytes("", size) if inline else size for size in sizes)
+        return constants + sum(map(ir.node_bytes, self.nodes))
 
     def discard(self) -> None:
         """Take the nodes, which are not wanted, out of the use lists, and give back all names."""
@@ -134,10 +139,11 @@ class RewritePass(Pass):
         index = context.once(model, Index)
         if not may_occur(self.pattern, index.operators):
             return 0
-        found, pinned = index.find(self.pattern.types), context.once(model, Model.pinned)
-        changes = sum(
-            _Sweep(self, graph, model.names, pinned, context).run(nodes) for graph, nodes in found
-        )
+        bodies = {graph for body in model.functions for graph in ir.walk(body)}
+        changes = 0
+        for graph, nodes in index.find(self.pattern.types):
+            inline = model.ir_version < 4 or graph in bodies
+            changes += _Sweep(self, graph, inline, model, context).run(nodes)
         if changes:
             context.memory.forget()
         return changes
@@ -150,12 +156,13 @@ class _Sweep:
         self,
         step: RewritePass,
         graph: Graph,
-        names: Names,
-        pinned: frozenset[int],
+        inline: bool,
+        model: Model,
         context: Context,
     ) -> None:
-        self.step, self.graph, self.names = step, graph, names
-        self.pinned, self.context = pinned, context
+        self.step, self.graph, self.names = step, graph, model.names
+        self.inline = inline  # whether new constants will be Constant nodes
+        self.pinned, self.context = context.once(model, Model.pinned), context
         self.made: dict[Node, list[Node]] = {}  # by the node they take the place of
 
     def run(self, roots: Sequence[Node]) -> int:
@@ -187,7 +194,7 @@ class _Sweep:
                 new.discard()
                 return
             if not self.step.may_grow:
-                _must_not_grow(new, found, result)
+                _must_not_grow(new, found, result, self.inline)
             self._splice(found, result, new)
         except Declined as verdict:
             new.discard()
@@ -213,12 +220,12 @@ def _must_be_fixed(nodes: Iterable[Node]) -> None:
         raise Declined("an attribute is set by the caller of the function")
 
 
-def _must_not_grow(new: Builder, found: Match, result: Tensor) -> None:
+def _must_not_grow(new: Builder, found: Match, result: Tensor, inline: bool) -> None:
     """Decline when what is new outweighs what the file no longer needs."""
     inside = set(found.nodes)
     read = {t for node in found.nodes for t in node.inputs if isinstance(t, Constant)}
-    freed = sum(map(ir.initializer_bytes, (t for t in read if inside.issuperset(t.outputs))))
-    growth = new.size() - freed - sum(map(ir.node_bytes, inside))
+    freed = sum(map(ir.stored_bytes, (t for t in read if inside.issuperset(t.outputs))))
+    growth = new.size(inline) - freed - sum(map(ir.node_bytes, inside))
     if any(ir.producer(result) is node for node in new.nodes):
         growth += _length(found.root.outputs[0]) - _length(result)  # it takes over the name
     if growth > 0:

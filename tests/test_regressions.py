@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+import onnxslim
 from kit import assert_declines, assert_rewrites, holding, model
 from onnxslim import Model, Pipeline, parse
 from onnxslim.ir import fix_input_shapes
@@ -518,3 +519,11 @@ def test_what_two_branches_call_by_one_name_are_two_tensors() -> None:
         >
     }""", opset=10)  # fmt: skip
     assert_declines(before, FoldKnownValues())
+
+
+def test_constants_that_stay_nodes_are_weighed_as_nodes() -> None:
+    """Before IR version 4 a new constant is a node, which takes more bytes than an initializer."""
+    before = model("""g (float t, float[1, 2] x) => (float[1, 2] y) <float t = {-1}> {
+        a = Add(x, t) w = Constant<value = float[2, 2] {0.25, 0.5, -0.75, 0}>() y = MatMul(a, w)
+    }""", 26, ir=3)  # fmt: skip
+    assert not onnxslim.run(before, check="off").report.warnings

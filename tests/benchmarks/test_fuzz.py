@@ -236,3 +236,9 @@ def test_sequences_are_joined_by_the_rules_of_concat(rows: int, allowed: bool) -
         s = SequenceConstruct(a, b) y = ConcatFromSequence<axis = 1>(s) }""").proto()
     feed = {"a": np.ones((2, 4), np.float32), "b": np.ones((rows, 0), np.float32)}
     assert bool(lawful(joins, [feed])) is allowed
+
+
+def test_a_step_of_one_element_breaks_the_rules_of_range() -> None:
+    counts = model("""g (int64 n) => (int64[?] y) <int64 zero = {0}, int64[1] step = {1}> {
+        y = Range(zero, n, step) }""").proto()
+    assert not lawful(counts, [{"n": np.array(3)}])
