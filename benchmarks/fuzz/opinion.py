@@ -256,7 +256,7 @@ def _obeys(proto: ModelProto, node: NodeProto, values: dict[str, tuple[str, Any]
     one.graph.CopyFrom(graph)
     say_clearly(one)
     ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
-    ranks |= {name: np.ndim(values[name][1]) for name in read if name in values}
+    ranks |= {name: len(_shape(values[name][1])) for name in read if name in values}
     if node.op_type in _WANTS_SCALARS and any(ranks.get(name) for name in node.input):
         return False
     if node.op_type == "Gather" and np.asarray(values[node.output[0]][1]).dtype == object:
