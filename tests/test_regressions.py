@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 import onnxslim
 from kit import assert_declines, assert_rewrites, holding, model
-from onnxslim import Model, Pipeline, parse
+from onnxslim import Model, Pipeline, parse, shapes
 from onnxslim.ir import fix_input_shapes
 from onnxslim.passes.channels.drop_dead_channels import DropDeadChannels
 from onnxslim.passes.channels.fold_constant_channels import FoldConstantChannels
@@ -527,3 +527,19 @@ def test_constants_that_stay_nodes_are_weighed_as_nodes() -> None:
         a = Add(x, t) w = Constant<value = float[2, 2] {0.25, 0.5, -0.75, 0}>() y = MatMul(a, w)
     }""", 26, ir=3)  # fmt: skip
     assert not onnxslim.run(before, check="off").report.warnings
+
+
+@pytest.mark.parametrize("operator", ["AveragePool", "LpPool", "MaxPool"])
+@pytest.mark.parametrize(
+    ("opset", "kernel", "size"), [(20, 1, None), (20, 2, 3), (22, 1, 3), (22, 2, 3)]
+)
+def test_windows_that_begin_behind_an_image(
+    operator: str, opset: int, kernel: int, size: int | None
+) -> None:
+    """Before opset 22, onnxruntime leaves them out and ONNX does not."""
+    before = model(f"""g (float[1, 1, 6, 6] x) => (float[?, ?, ?, ?] y) {{
+        p = {operator}<ceil_mode = 1, kernel_shape = [{kernel}, {kernel}], strides = [2, 2]>(x)
+        y = Neg(p) }}""", opset)  # fmt: skip
+    found = shapes.infer(before).dims(before.graph.nodes[0].outputs[0])
+    assert found is not None
+    assert found[2] == size or (size is None and not isinstance(found[2], int))

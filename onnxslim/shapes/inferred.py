@@ -45,6 +45,9 @@ REPEATED = frozenset({"Loop", "Scan"})
 """Operators whose subgraph runs any number of times, none included."""
 _COUNTS_FROM_END = {"Slice": 10, "Squeeze": 11, "Unsqueeze": 11}
 """The opset from which ONNX reads negative axes of these operators as onnxruntime always has."""
+_POOLS = ("AveragePool", "LpPool", "MaxPool")
+_WINDOWS_BEGIN_INSIDE = 22
+"""The opset from which ONNX leaves out windows of pools as onnxruntime always has."""
 _BRANCHES_MAY_DIFFER = 11
 """The opset from which ONNX infers of an If what both branches have in common."""
 _SLICE_KEEPS_NAMES = 10
@@ -229,14 +232,17 @@ def _version(model: ModelProto | FunctionProto) -> int:
 
 
 def hide_misread(model: ModelProto) -> None:
-    """Hide from ONNX the nodes whose axes it misreads where they count from the end.
+    """Hide from ONNX the nodes that it misreads.
 
-    Those versions of the operators do not foresee such axes, but onnxruntime takes them.
+    Old versions of some operators do not foresee axes that count from the end, but onnxruntime
+    takes them. In pools, it leaves out windows that begin behind the image, which ONNX does since
+    opset 22.
     """
     version = _version(model)
     for node in (node for graph in _graphs(model) for node in graph.node):
         old = node.domain in ("", "ai.onnx") and version < _COUNTS_FROM_END.get(node.op_type, 0)
-        if old and any(i < 0 for a in node.attribute if a.name == "axes" for i in a.ints):
+        from_end = old and any(i < 0 for a in node.attribute if a.name == "axes" for i in a.ints)
+        if from_end or (version < _WINDOWS_BEGIN_INSIDE and _may_pass_the_end(node)):
             node.domain = MISREAD
     for function in model.functions:
         slices = [node for node in function.node if _is_own(node, "Slice")]
@@ -245,6 +251,25 @@ def hide_misread(model: ModelProto) -> None:
             for node in slices:
                 node.domain = MISREAD
     _import_domains(model)
+
+
+def _may_pass_the_end(pool: NodeProto) -> bool:
+    """Say whether a window of a pool that rounds up may begin behind the image."""
+    if not any(_is_own(pool, operator) for operator in _POOLS):
+        return False
+    given = {attribute.name: attribute for attribute in pool.attribute}
+    if "ceil_mode" not in given or not given["ceil_mode"].i or "kernel_shape" not in given:
+        return False
+    if "auto_pad" in given and given["auto_pad"].s in (b"SAME_UPPER", b"SAME_LOWER"):
+        return False
+    kernel = list(given["kernel_shape"].ints)
+    defaults = {"strides": [1], "dilations": [1], "pads": [0, 0]}
+    strides, dilations, pads = (
+        list(given[name].ints) if name in given else value * len(kernel)
+        for name, value in defaults.items()
+    )
+    windows = zip(kernel, strides, dilations, pads[len(kernel) :], strict=False)
+    return any(stride + pad > (size - 1) * step + 1 for size, stride, step, pad in windows)
 
 
 def _hide_slices(model: ModelProto, answer: ModelProto) -> bool:
