@@ -139,11 +139,9 @@ class RewritePass(Pass):
         index = context.once(model, Index)
         if not may_occur(self.pattern, index.operators):
             return 0
-        bodies = {graph for body in model.functions for graph in ir.walk(body)}
-        changes = 0
+        inline, changes = model.graphs_without_initializers(), 0
         for graph, nodes in index.find(self.pattern.types):
-            inline = model.ir_version < 4 or graph in bodies
-            changes += _Sweep(self, graph, inline, model, context).run(nodes)
+            changes += _Sweep(self, graph, graph in inline, model, context).run(nodes)
         if changes:
             context.memory.forget()
         return changes

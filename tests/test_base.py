@@ -1,8 +1,11 @@
 """What the pipeline lends to a pass."""
 
+import numpy as np
+
 from kit import model
 from onnxslim import Context, Model
-from onnxslim.ir import Node
+from onnxslim.base import Notebook
+from onnxslim.ir import Node, constant
 
 TEXT = "g (float[2] x) => (float[2] y) { y = Relu(x) }"
 
@@ -33,3 +36,12 @@ def test_nodes_are_found_anew_after_a_change() -> None:
     node.op = "Neg"
     context.forget()
     assert not context.find(one, ["Relu"])
+
+
+def test_a_look_in_vain_counts_for_its_question_while_the_value_stays() -> None:
+    weight, vain = constant("w", np.zeros(4, np.float32)), Notebook()
+    assert not vain.holds(weight)
+    vain.add(weight, 8)
+    assert (vain.holds(weight, 8), vain.holds(weight, 9)) == (True, False)
+    weight.values = np.zeros(4, np.float32)
+    assert not vain.holds(weight, 8)

@@ -317,6 +317,11 @@ class Model:
         for root in (self.graph, *self.functions):
             yield from walk(root)
 
+    def graphs_without_initializers(self) -> set[Graph]:
+        """Return the graphs whose new constants become nodes: in functions; all before IR 4."""
+        roots = self.functions if self.ir_version >= 4 else (self.graph, *self.functions)
+        return {graph for root in roots for graph in walk(root)}
+
     def nodes(self) -> Iterator[Node]:
         """Yield the nodes of every graph."""
         for graph in self.graphs():

@@ -83,13 +83,12 @@ class TrialPass(Pass):
         if not found:
             return 0
         pinned, pool = context.once(model, Model.pinned), dict(context.once(model, _pool))
-        bodies = {graph for body in model.functions for graph in ir.walk(body)}
+        inline = model.graphs_without_initializers()
         context.facts(model)
         changes = 0
         for graph, nodes in found:
-            inline = model.ir_version < 4 or graph in bodies
             usable = pool if graph is model.graph else {}
-            sweep = _Sweep(self.rules, graph, inline, usable, model, pinned, context)
+            sweep = _Sweep(self.rules, graph, graph in inline, usable, model, pinned, context)
             changes += sweep.run(nodes)
         if changes:
             context.memory.forget()

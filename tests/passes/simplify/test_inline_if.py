@@ -239,3 +239,26 @@ def test_a_condition_of_the_graph_around_is_not_told_by_a_branch() -> None:
         }, else_branch = g () => (float[?, ?] k) { k = Neg(x) }> w = Not(c)"""
     outputs = "float[?, ?] y, bool[1] w"
     assert_declines(ranked(inner, outputs, "bool b, "), INLINE)
+
+
+@pytest.mark.parametrize(
+    ("reader", "weights", "decided"),
+    [
+        ("y = Gemm(z, w)", "float[4, 5] w", True),
+        ("y = Conv(z, w)", "float[2, 3, 1] w", False),
+        ("y = ConvTranspose(z, w)", "float[3, 2, 1] w", False),
+        ("y, h = RNN<hidden_size = 2>(z, w, r)", "float[1, 2, 4] w, float[1, 2, 2] r", False),
+        ("y, h = GRU<hidden_size = 2>(z, w, r)", "float[1, 6, 4] w, float[1, 6, 2] r", False),
+        ("y, h = LSTM<hidden_size = 2>(z, w, r)", "float[1, 8, 4] w, float[1, 8, 2] r", False),
+        ("y = Concat<axis = 0>(z, w)", "float[1, 4] w", None),
+        ("y = Softmax(z)", "float[1] w", None),
+    ],
+)
+def test_operators_that_fail_for_ranks_decide(
+    reader: str, weights: str, decided: bool | None
+) -> None:
+    """True chooses two dimensions here, False three."""
+    before = ranked(RANKS + reader, "float[?] y", f"{weights}, ")
+    fork = next(node for node in before.nodes() if node.operator == "If")
+    found = shapes.infer(before).value(fork.inputs[0])
+    assert found == (None if decided is None else (decided,))
