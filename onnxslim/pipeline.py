@@ -331,7 +331,6 @@ class _Run:
 
     def _rounds(self, current: Callable[[], Model], run: Callable[[_Tally], int]) -> None:
         for round_ in range(self.pipeline.rounds):
-            current().renew_names()
             self.asked, changes = False, 0
             for index, tally in enumerate(self.done):
                 self.progress(f"round {round_ + 1}: {tally.kind.name}", index, len(self.done))
@@ -372,6 +371,7 @@ class _Run:
                 self.memory.forget()
                 model.compact()
                 model.sort()
+                model.names.renew()
         except DataError:
             raise  # wherever a pass meets it, what the user gave cannot be used
         except OnnxslimError as error:

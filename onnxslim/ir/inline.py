@@ -44,7 +44,7 @@ class Scope(Names):
         for graph in walk(root):
             self.count.update((*graph.value_info.keys(), *graph.undefined_info))
         self.nodes = Counter(n.name for graph in walk(root) for n in graph.nodes if n.name)
-        super().__init__(set(self.count))
+        super().__init__(lambda: set(self.count))
         self._everywhere = model.names
 
     def fresh(self, hint: str) -> str:

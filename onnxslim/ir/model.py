@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -32,11 +32,22 @@ _LETTERS = string.ascii_letters
 class Names:
     """One scope of tensor names for the whole model; new names are short and never clash."""
 
-    def __init__(self, taken: set[str]) -> None:
-        """Avoid the names in *taken*."""
-        self._taken = taken
+    def __init__(self, borne: Callable[[], set[str]]) -> None:
+        """Avoid the names that *borne* returns, which is asked when a name is first needed."""
+        self._borne = borne
+        self.renew()
+
+    def renew(self) -> None:
+        """Ask anew which names are taken: those of tensors that are gone are free again."""
+        self._asked: set[str] | None = None
         self._counters: dict[str, int] = {}
         self._shortest = 0
+
+    @property
+    def _taken(self) -> set[str]:
+        if self._asked is None:
+            self._asked = self._borne()
+        return self._asked
 
     def fresh(self, hint: str) -> str:
         """Return a new name: *hint* itself where it is free, else with a number."""
@@ -296,21 +307,21 @@ class Model:
     def names(self) -> Names:
         """The scope that new tensor names come from."""
         if self._names is None:
-            taken = {t.name for graph in self.graphs() for t in (*graph.inputs, *graph.outputs)}
-            for graph in self.graphs():
-                taken.update(tensor.name for tensor in graph.initializers)
-                taken |= graph.value_info.keys() | graph.undefined_info
-                notes = graph.source.quantization_annotation if graph.source else ()
-                taken.update(note.tensor_name for note in notes)
-                for node in graph.nodes:
-                    taken.update(t.name for t in node.inputs)
-                    taken.update(t.name for t in node.outputs)
-            self._names = Names(taken)
+            self._names = Names(self._borne_names)
         return self._names
 
-    def renew_names(self) -> None:
-        """Let new tensors have the names of those that are gone."""
-        self._names = None
+    def _borne_names(self) -> set[str]:
+        """Return the names that anything in the model bears or mentions."""
+        borne: set[str] = set()
+        for graph in self.graphs():
+            borne.update(t.name for t in (*graph.inputs, *graph.outputs, *graph.initializers))
+            borne |= graph.value_info.keys() | graph.undefined_info
+            notes = graph.source.quantization_annotation if graph.source else ()
+            borne.update(note.tensor_name for note in notes)
+            for node in graph.nodes:
+                borne.update(t.name for t in node.inputs)
+                borne.update(t.name for t in node.outputs)
+        return borne
 
     def graphs(self) -> Iterator[Graph]:
         """Yield the main graph, the function bodies and all subgraphs, outermost first."""

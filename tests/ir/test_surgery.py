@@ -451,7 +451,7 @@ def test_bulk_replacement_is_linear() -> None:
 
 
 def test_fresh_names_never_clash() -> None:
-    names = Names({"a", "a_0", "a_2", "t", "_0"})
+    names = Names(lambda: {"a", "a_0", "a_2", "t", "_0"})
     hints = ["a", "a_7", "a_0", "b", "b_1", "", "_3", "t", "a_0_1", "a"] * 20
     made = [names.fresh(hint) for hint in hints]
     assert len({*made, "a", "a_0", "a_2", "t", "_0"}) == len(made) + 5
@@ -459,15 +459,24 @@ def test_fresh_names_never_clash() -> None:
 
 
 def test_released_names_are_given_again() -> None:
-    names = Names({"a", "a_1"})
+    names = Names(lambda: {"a", "a_1"})
     made = [names.fresh(hint) for hint in ("a", "a", "b", "b")]
     names.release([made[0], made[2], made[3]])
     again = [names.fresh(hint) for hint in ("a", "a", "b", "b")]
     assert (made, again) == (["a_0", "a_2", "b", "b_0"], ["a_0", "a_3", "b", "b_0"])
 
 
+def test_renewed_names_are_those_of_now() -> None:
+    borne = {"a"}
+    names = Names(lambda: set(borne))
+    made = [names.fresh("a"), names.fresh("b")]
+    borne.add("b")
+    names.renew()
+    assert [*made, names.fresh("a"), names.fresh("b")] == ["a_0", "b", "a_0", "b_0"]
+
+
 def test_the_shortest_names_are_new() -> None:
-    names = Names({"b", "aa"})
+    names = Names(lambda: {"b", "aa"})
     made = [names.shortest() for _ in range(200)]
     assert len({*made, "b", "aa"}) == 202
     assert max(map(len, made)) == 2
