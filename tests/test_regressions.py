@@ -547,15 +547,16 @@ def test_windows_that_begin_behind_an_image(
 
 def test_names_of_what_an_earlier_pass_dropped_are_free_in_the_same_round() -> None:
     """Else the weighing of merge-affine takes longer names into account than a second run does."""
-    before = model("""g (float[3, 1, 3] x, int64[1] a, float[1, 1, 1] t32, float[1, 1, 1] t34,
-        float[3] t49, float[1, 1, 1] t53, float[3, 1, 1] s) => (float[?, ?, ?] y)
-    <int64[1] a = {2}, float[1, 1, 1] t32 = {0.25}, float[1, 1, 1] t34 = {0.75},
+    before = model("""g (float[3, 1, 3] x0, int64[1] a, int64[1] b, float[1, 1, 1] t32,
+        float[1, 1, 1] t34, float[3] t49, float[1, 1, 1] t53, float[3, 1, 1] t45)
+    => (float[?, ?, ?] t54)
+    <int64[1] a = {2}, int64[1] b = {2}, float[1, 1, 1] t32 = {0.25}, float[1, 1, 1] t34 = {0.75},
      float[3] t49 = {2.25, 0, -1.25}, float[1, 1, 1] t53 = {-2}> {
-        t21 = ReduceMean(x, a) t22 = Sub(x, t21) t23 = Mul(t22, t22) t25 = ReduceMean(t23, a)
+        t21 = ReduceMean(x0, a) t22 = Sub(x0, t21) t23 = Mul(t22, t22) t25 = ReduceMean(t23, b)
         t26 = Constant<value = float {0.5}>() t27 = Add(t25, t26) t28 = Sqrt(t27)
         t29 = Div(t22, t28) t30 = Constant<value = float[1] {-3}>() t31 = Mul(t29, t30)
-        t33 = Add(t31, t32) t35 = Div(t33, t34) t46 = Mul(t35, s) t50 = Add(t46, t49)
-        t51 = Constant<value = float[1, 1, 1] {-0.75}>() t52 = Mul(t50, t51) y = Sub(t52, t53)
+        t33 = Add(t31, t32) t35 = Div(t33, t34) t46 = Mul(t35, t45) t50 = Add(t46, t49)
+        p = Constant<value = float[1, 1, 1] {-0.75}>() q = Mul(t50, p) t54 = Sub(q, t53)
     }""", 20, ir=3)  # fmt: skip
     once = Pipeline(parse("lossless"))(before)[0]
     assert not Pipeline(parse("lossless"))(once)[1].changed
