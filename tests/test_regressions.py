@@ -560,3 +560,11 @@ def test_names_of_what_an_earlier_pass_dropped_are_free_in_the_same_round() -> N
     }""", 20, ir=3)  # fmt: skip
     once = Pipeline(parse("lossless"))(before)[0]
     assert not Pipeline(parse("lossless"))(once)[1].changed
+
+
+def test_a_number_has_no_softmax() -> None:
+    before = model("""g (float[2, 1, 2] x) => (float[2, 1, 2] y)
+    <float c = {1}, int64[1] a = {-1}> {
+        t = Sub(c, x) e = Exp(t) s = ReduceSum(e, a) y = Div(e, s)
+    }""", 20)  # fmt: skip
+    assert_declines(before, ComposeSoftmax())

@@ -27,6 +27,7 @@ def _softmax(new: Builder, m: Match, facts: Facts, operator: str = "Softmax") ->
     dims = facts.dims(x)
     m.require(dims is not None, "the shape is not known")
     assert dims is not None
+    m.require(dims, "it is of one number")
     (total,) = {node for node in m.nodes if node.operator in ("ReduceSum", "ReduceLogSumExp")}
     axis = _axis(m, total, len(dims))
     m.require(total.attr("keepdims", 1), "the sum does not keep its dimensions")
