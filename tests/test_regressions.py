@@ -567,4 +567,4 @@ def test_a_number_has_no_softmax() -> None:
     <float c = {1}, int64[1] a = {-1}> {
         t = Sub(c, x) e = Exp(t) s = ReduceSum(e, a) y = Div(e, s)
     }""", 20)  # fmt: skip
-    assert_declines(before, ComposeSoftmax())
+    assert_declines(before, ComposeSoftmax(), "one number")

@@ -8,7 +8,8 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from onnxslim.ir import Constant, Model, Tensor, constant
 from onnxslim.shapes import Facts, Sym, infer
-from onnxslim.shapes.expr import Atom, lower
+from onnxslim.shapes.equations import Solution
+from onnxslim.shapes.expr import Atom, Expr, floor_div, lower, maximum, name, unknown
 
 
 def load(body: str, inputs: str = "float[N, 4] x", outputs: str = "y", opset: int = 21) -> Model:
@@ -243,3 +244,78 @@ def test_axes_from_the_end_are_read_as_onnxruntime_reads_them(
 def test_equal_names_of_two_models_may_have_other_bounds() -> None:
     bounds = [lower(Sym((((Atom("n", low),), 1),)) + 1) for low in (0, 1, None, 0)]
     assert bounds == [1, 2, None, 1]
+
+
+# What a node proves by not failing ----------------------------------------------------------------
+
+_HALVED = "MaxPool<kernel_shape = [2], strides = [2]>"
+
+
+def test_joined_maps_make_quotients_equal() -> None:
+    """Rounding down, a quarter doubled is a half only where a Concat joins the two."""
+    apart = load(
+        f"""<float[3] s = {{1, 1, 2}}> {{ h = {_HALVED}(x) q = {_HALVED}(h) u = Resize(q, , s)
+        y = Add(u, u) z = Relu(h) }}""",
+        "float[1, 1, N] x",
+        "y, z",
+    )
+    assert shape_of(apart, "u") != shape_of(apart, "h")
+    joined = load(
+        f"""<float[3] s = {{1, 1, 2}}> {{ h = {_HALVED}(x) q = {_HALVED}(h) u = Resize(q, , s)
+        y = Concat<axis = 1>(u, h) }}""",
+        "float[1, 1, N] x",
+    )
+    assert shape_of(joined, "u") == shape_of(joined, "h")
+
+
+def test_a_map_joined_with_an_input_is_what_the_input_is_solved_for() -> None:
+    model = load(
+        f"{{ h = {_HALVED}(x) y = Concat<axis = 1>(h, w) }}", "float[1, 1, N] x, float[1, 1, M] w"
+    )
+    assert shape_of(model, "h") == shape_of(model, "w") == (1, 1, "M")
+
+
+def test_what_only_a_branch_computes_proves_nothing() -> None:
+    model = load(
+        f"""{{ h = {_HALVED}(x) y = If(c) <
+            then_branch = a () => (p) {{ p = Concat<axis = 1>(h, w) }},
+            else_branch = b () => (q) {{ q = Concat<axis = 1>(w, w) }}> }}""",
+        "float[1, 1, N] x, float[1, 1, M] w, bool c",
+    )
+    assert shape_of(model, "h") != shape_of(model, "w")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "before", "after"),
+    [
+        (name("n"), name("m"), name("n") * 2, name("m") * 2),
+        (name("n"), 3, name("n") + 1, 4),
+        (name("n"), name("m") + 2, floor_div(name("n"), 2), floor_div(name("m"), 2) + 1),
+        (name("n") - 2, name("m"), name("n"), name("m") + 2),
+        (floor_div(name("n"), 2), name("m"), maximum(floor_div(name("n"), 2), 3), None),
+        (name("n") * 2, name("m") * 3, name("n"), name("n")),
+        (name("n"), name("n") * name("m"), name("n"), name("n")),
+        (name("n"), -1, name("n"), name("n")),
+        (unknown(1), name("n"), name("n"), name("n")),
+    ],
+)
+def test_equations_are_solved_for_one_atom(
+    left: Expr, right: Expr, before: Expr, after: Expr | None
+) -> None:
+    solution = Solution()
+    solution.add(left, right)
+    assert solution.apply(before) == (maximum(name("m"), 3) if after is None else after)
+
+
+def test_an_equation_that_others_imply_adds_nothing() -> None:
+    n, m, k, solution = name("n"), name("m"), name("k"), Solution()
+    assert solution.add(n, m * 2)
+    assert solution.add(m, k + 1)
+    assert not solution.add(n, k * 2 + 2)
+    assert solution.apply(n) == solution.apply(m) * 2 == solution.apply(k) * 2 + 2
+
+
+def test_equations_that_go_round_in_circles_come_to_an_end() -> None:
+    n, m, solution = name("n"), name("m"), Solution()
+    assert solution.add(m, floor_div(n, 2))
+    assert not any([solution.add(n, floor_div(m, 2) + 7) for _ in range(9)][1:])

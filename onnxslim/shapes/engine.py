@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +14,7 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from onnxslim.ir import Graph, Model, Node, Tensor, producer
 from onnxslim.shapes import dims, equations, expr, failures, inferred, sequences, values
+from onnxslim.shapes.equations import Solution
 from onnxslim.shapes.expr import Expr
 from onnxslim.shapes.inferred import Dim, Inferred, Type
 from onnxslim.shapes.site import (
@@ -41,24 +42,19 @@ def run(model: Model, trust_names: bool = False, skeleton: onnx.ModelProto | Non
     start = inferred.infer(model, trust_names, skeleton)
     names = {text: expr.name(text) for text in start.names}
     sure: dict[Tensor, bool] = {}
-    while True:  # names that turn out equal can prove others equal; every round has fewer
-        engine = Engine(start, names, sure)
+    solution = Solution()
+    while True:  # what turns out equal can prove more; every round has fewer atoms
+        engine = Engine(start, names, sure, solution)
         engine.graph(model.graph)
-        classes = equations.solve(engine.known.equations, model.graph)
-        found = {text: classes.find(value) for text, value in names.items()}
-        forced = {} if found != names else _forced(start, names, sure, engine, model.graph)
-        if found == names and not forced:
+        if equations.solve(engine.known.equations, model.graph, solution):
+            continue
+        forced = _forced(engine, model.graph)
+        if not forced:
             return engine.known
-        names, sure = found, {**sure, **forced}
+        sure = {**sure, **forced}
 
 
-def _forced(
-    start: Inferred,
-    names: Mapping[str, Expr],
-    sure: Mapping[Tensor, bool],
-    engine: Engine,
-    graph: Graph,
-) -> dict[Tensor, bool]:
+def _forced(engine: Engine, graph: Graph) -> dict[Tensor, bool]:
     """Return conditions that must hold, or must not, since a node would fail otherwise.
 
     Nodes of the same graph prove it, which are computed whenever the condition is.
@@ -71,7 +67,7 @@ def _forced(
             continue
         wrong = []
         for value in (True, False):
-            trial = Engine(start, names, {**sure, **found, condition: value})
+            trial = engine.supposing({**found, condition: value})
             trial.graph(graph)
             if not computed.isdisjoint(trial.failing - engine.failing):
                 wrong.append(value)
@@ -84,22 +80,31 @@ class Engine:
     """Adds to what is known, node by node."""
 
     def __init__(
-        self, start: Inferred, names: Mapping[str, Expr], sure: Mapping[Tensor, bool] = _NONE
+        self,
+        start: Inferred,
+        names: Mapping[str, Expr],
+        sure: Mapping[Tensor, bool] = _NONE,
+        solution: Solution | None = None,
     ) -> None:
         """Start from what ONNX found out, with *names* for the dimensions of the inputs.
 
-        The conditions in *sure* are what is said there.
+        The conditions in *sure* are what is said there, and *solution* tells what is equal.
         """
         self.known, self._inferred, self._sure = Known(), start, sure
+        self._solution = Solution() if solution is None else solution
         self.forks: list[tuple[Node, Tensor]] = []
         """Ifs whose branches give tensors of different ranks, and their conditions."""
         self.failing: set[Node] = set()
         self.doubtful: set[Node] = set()
         """Nodes that fail for the ranks of what they read, and those that may."""
-        self._names = dict(names)
+        self._given, self._names = names, dict(names)
         self._spelled: dict[str, Expr] = {}
         self._sharper: set[Tensor] = set()
         """Tensors of which more is known than ONNX knew when it looked at their readers."""
+
+    def supposing(self, sure: Mapping[Tensor, bool]) -> Engine:
+        """Return an engine that starts from the same, but is told more conditions."""
+        return Engine(self._inferred, self._given, {**self._sure, **sure}, self._solution)
 
     def graph(self, graph: Graph) -> None:
         """Look at every node of *graph*."""
@@ -197,6 +202,8 @@ class Engine:
     def _note_value(self, tensor: Tensor, value: Value, kind: int) -> None:
         if value.shape != self.known.shape(tensor):
             return
+        if self._solution:
+            value = _mapped(self._solution.apply, value)
         if any(expr.is_large(element) for element in value.flat):
             return
         if kind in FLOATS and not values.is_exact(value, kind):
@@ -227,9 +234,9 @@ class Engine:
     def _dimension(self, dim: Dim, said: Expr | None) -> Expr:
         if isinstance(dim, int):
             return dim
-        if said is not None and not expr.is_large(said):
-            return said
-        return self.known.fresh() if dim is None else self._named(dim)
+        if said is None or expr.is_large(said):
+            said = self.known.fresh() if dim is None else self._named(dim)
+        return self._solution.apply(said)
 
     def _named(self, text: str) -> Expr:
         """Return the dimension that ONNX calls *text*."""
@@ -347,6 +354,13 @@ def _common(shapes: Sequence[Shape | None]) -> Loose | None:
         return None
     columns = zip(*(shape or () for shape in shapes), strict=True)
     return [column[0] if len(set(column)) == 1 else None for column in columns]
+
+
+def _mapped(function: Callable[[Any], Any], value: Value) -> Value:
+    made = np.empty(value.shape, object)
+    for index in np.ndindex(value.shape):
+        made[index] = function(value[index])
+    return made
 
 
 def _same_value(first: Value, other: Value | None) -> bool:

@@ -1,67 +1,105 @@
-"""Which dimensions of the model's inputs are equal, because the model fails where they are not.
+"""Which dimensions are equal, because the model fails where they are not.
 
 Concatenated tensors agree in all other dimensions, matrices in the one that is summed over. A node
-that is always computed proves that for every run that comes to an end, and only those count.
+that is always computed proves that for every run that comes to an end, and only those count. An
+equation is solved for one of its atoms, a name or a quotient, and the others take its place: where
+a map of ⌊n/16⌋ rows is joined with one of 2⌊n/32⌋, the latter is what ⌊n/16⌋ stands for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from onnxslim.ir import Graph, Node, Tensor, walk
-from onnxslim.shapes.expr import Expr, Sym, only_atom, simplicity
+from onnxslim.shapes import expr
+from onnxslim.shapes.expr import AnyExpr, Atom, Expr, Sym
+
+_MOST = 64
+"""How many atoms are replaced."""
+_DEEPEST = 8
+"""How often what takes the place of an atom is looked at again."""
 
 
-class Classes:
-    """Names and numbers, those that are equal in one class (union-find)."""
+class Equation(NamedTuple):
+    """Two dimensions that are equal wherever *node* does not fail."""
+
+    node: Node
+    left: Expr
+    right: Expr
+
+
+class Solution:
+    """Atoms, and what each is equal to."""
 
     def __init__(self) -> None:
         """Hold everything different."""
-        self._parents: dict[Expr, Expr] = {}
+        self._instead: dict[Atom, Expr] = {}
+        self._known: dict[Sym, Expr] = {}
 
-    def find(self, item: Expr) -> Expr:
-        """Return the simplest expression that is equal to *item*."""
-        while item in self._parents:
-            item = self._parents[item]
-        return item
+    def __len__(self) -> int:
+        return len(self._instead)
 
-    def unite(self, left: Expr, right: Expr) -> None:
-        """Let two expressions be equal; two different numbers stay what they are."""
-        simple, other = sorted((self.find(left), self.find(right)), key=simplicity)
-        if simple != other and not isinstance(other, int):
-            self._parents[other] = simple
+    def apply(self, value: Expr) -> Expr:
+        """Return *value* with other atoms in the place of those that are solved for."""
+        if not self._instead or not isinstance(value, Sym):
+            return value
+        found = self._known.get(value)
+        if found is None:
+            found = self._known[value] = self._replaced(value)
+        return found
+
+    def add(self, left: Expr, right: Expr) -> bool:
+        """Let two expressions be equal, if that can be solved for an atom; say whether it could."""
+        difference = self.apply(left) - self.apply(right)
+        if not isinstance(difference, Sym) or expr.is_vague(difference) or len(self) >= _MOST:
+            return False
+        solved = _solved(difference)
+        if solved is None or solved[0] in self._instead:
+            return False
+        atom, instead = solved
+        self._instead[atom] = instead
+        self._known.clear()
+        return True
+
+    def _replaced(self, value: Sym) -> Expr:
+        for _ in range(_DEEPEST):
+            now = expr.substitute(value, self._instead)
+            if not isinstance(now, Sym) or now == value:
+                return now
+            value = now
+        return value
 
 
-def solve(equations: Iterable[tuple[Node, Expr, Expr]], graph: Graph) -> Classes:
-    """Return the classes of names that *equations* prove equal; *graph* is the main graph."""
-    classes, live = Classes(), None
+def solve(equations: Iterable[Equation], graph: Graph, known: Solution) -> bool:
+    """Add to *known* what *equations* prove in the main *graph*; say whether that is more."""
+    live: set[Node] | None = None
+    more = False
     for node, left, right in equations:
-        pair = _pair(left - right)
-        if pair is not None:
+        if known.apply(left) != known.apply(right):
             live = always_computed(graph) if live is None else live
-            if node in live:
-                classes.unite(*pair)
-    return classes
+            more |= node in live and known.add(left, right)
+    return more
 
 
-def _pair(difference: Expr) -> tuple[Expr, Expr] | None:
-    """Return two names, or a name and a number, that are equal if *difference* is zero."""
-    if not isinstance(difference, Sym) or len(difference.terms) != 2:
-        return None
-    (first, a), (second, b) = difference.terms
-    left = _name(first)
-    if left is None:
-        return None
-    if not second and isinstance(a, int) and isinstance(b, int) and b % a == 0 and b // a < 0:
-        return left, -(b // a)
-    right = _name(second)
-    return (left, right) if right is not None and a == -b else None
+def _solved(difference: Sym) -> tuple[Atom, Expr] | None:
+    """Solve ``difference == 0`` for the least simple atom that the others tell all about."""
+    found: list[tuple[Atom, Expr]] = []
+    for monomial, coefficient in difference.terms:
+        if len(monomial) == 1:
+            (atom,) = monomial
+            rest = difference - expr.single(atom) * coefficient
+            instead = expr.divide(rest * -1, coefficient)
+            if instead is not None and _tells_all(instead, atom):
+                found.append((atom, instead))
+    return max(found, key=lambda pair: expr.simplicity(expr.single(pair[0])), default=None)
 
 
-def _name(monomial: tuple[object, ...]) -> Sym | None:
-    made = Sym(((monomial, 1),)) if len(monomial) == 1 else None  # type: ignore[arg-type]
-    atom = only_atom(made) if made is not None else None
-    return made if atom is not None and atom.is_name else None
+def _tells_all(instead: AnyExpr, atom: Atom) -> bool:
+    """Say whether *instead* is free of *atom*, and bounded from below as it is."""
+    least = expr.lower(instead)
+    bounded = atom.low is None or (least is not None and least >= atom.low)
+    return bounded and atom not in expr.atoms(instead)
 
 
 def always_computed(graph: Graph) -> set[Node]:

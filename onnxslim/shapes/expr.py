@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 
 Number = int | Fraction
@@ -149,10 +149,11 @@ def _atom(
     text: str, low: Number | None = 0, function: str = "", arguments: tuple[Expr, ...] = ()
 ) -> Sym:
     """Return the only expression of an atom, the same object where it is asked for again."""
-    return _single(Atom(text, low, function, arguments))
+    return single(Atom(text, low, function, arguments))
 
 
-def _single(atom: Atom) -> Sym:
+def single(atom: Atom) -> Sym:
+    """Return the expression that is *atom* alone."""
     return Sym((((atom,), 1),))
 
 
@@ -221,6 +222,29 @@ def atoms(value: AnyExpr) -> set[Atom]:
                 found.add(atom)
                 stack.extend(atom.arguments)
     return found
+
+
+def substitute(value: AnyExpr, instead: Mapping[Atom, Expr]) -> Expr:
+    """Return *value* with what *instead* says in the place of atoms, inside functions too."""
+    total: Expr = 0
+    for monomial, coefficient in _terms(value):
+        product: AnyExpr = coefficient
+        for atom in monomial:
+            product = product * _instead_of(atom, instead)
+        total = total + product  # type: ignore[assignment]
+    return total
+
+
+def _instead_of(atom: Atom, instead: Mapping[Atom, Expr]) -> Expr:
+    found = instead.get(atom)
+    if found is not None:
+        return found
+    arguments = [substitute(argument, instead) for argument in atom.arguments]
+    if arguments == list(atom.arguments):
+        return single(atom)
+    if atom.function == "floor":
+        return floor_div(*arguments)
+    return positive_part(*arguments) if atom.function == "max" else broadcast(arguments)
 
 
 # Division -----------------------------------------------------------------------------------------
@@ -446,7 +470,7 @@ def _weakened(value: Sym) -> list[AnyExpr]:
     for atom, coefficient in _functions(value):
         if coefficient > 0:
             continue
-        rest = value - _single(atom) * coefficient
+        rest = value - single(atom) * coefficient
         if atom.function == "max":
             return [rest, rest + atom.arguments[0] * coefficient]
         if atom.function == "floor" and isinstance(atom.arguments[1], int):
@@ -458,7 +482,7 @@ def _relaxed(value: Sym) -> Iterator[AnyExpr]:
     """Yield expressions that *value* never falls below: ``max(0, x)`` is at least ``x``."""
     for atom, coefficient in _functions(value):
         if coefficient > 0 and atom.function == "max":
-            yield value + (atom.arguments[0] - _single(atom)) * coefficient
+            yield value + (atom.arguments[0] - single(atom)) * coefficient
 
 
 def _functions(value: Sym) -> Iterator[tuple[Atom, Number]]:

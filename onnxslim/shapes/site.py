@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from onnxslim.ir import Constant, Node, Tensor, Variable
 from onnxslim.shapes import expr
+from onnxslim.shapes.equations import Equation
 from onnxslim.shapes.expr import Expr
 
 Shape = tuple[Expr, ...]
@@ -44,7 +45,7 @@ class Known:
         self.values: dict[Tensor, Value | None] = {}
         self.sequences: dict[Tensor, list[Shape]] = {}
         """The shapes of the elements of sequences."""
-        self.equations: list[tuple[Node, Expr, Expr]] = []
+        self.equations: list[Equation] = []
         """Nodes that fail where two dimensions are not equal, and these dimensions."""
         self._count = 0
 
@@ -190,7 +191,7 @@ class Site:
         """Note that the node fails where two rows of dimensions are not equal."""
         if left != right:
             pairs = zip(left, right, strict=True)
-            self.known.equations += [(self.node, a, b) for a, b in pairs if a != b]
+            self.known.equations += [Equation(self.node, a, b) for a, b in pairs if a != b]
 
     def number(self, name: str, default: int) -> int:
         """Return an attribute that is an integer."""

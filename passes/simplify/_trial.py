@@ -13,6 +13,7 @@ from onnxslim import ir
 from onnxslim.base import Context, Pass
 from onnxslim.errors import Declined
 from onnxslim.ir import Array, Constant, Graph, Model, Node, Tensor
+from onnxslim.passes.simplify._carriers import Carriers
 from onnxslim.passes.simplify._cone import cone, cone_bytes
 from onnxslim.rewrite import Builder, Site
 
@@ -29,6 +30,7 @@ class Trial(Site):
 
     new: Builder
     pool: Pool
+    carriers: Carriers
     even: bool = False
     """Set by a rule whose result is better even if it has as many nodes as before."""
     _made: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = field(default_factory=dict)
@@ -129,6 +131,7 @@ class _Sweep:
 
     def __post_init__(self) -> None:
         self.names, self.facts = self.model.names, self.context.facts(self.model)
+        self.carriers = Carriers(self.graph, self.facts)
 
     def run(self, nodes: Sequence[Node]) -> int:
         made: dict[Node, list[Node]] = {}
@@ -147,7 +150,7 @@ class _Sweep:
 
     def _try(self, node: Node, rule: TrialRule) -> Builder | None:
         new = Builder(self.names, self.graph)
-        trial = Trial(node, self.graph, self.facts, self.pinned, new, self.pool)
+        trial = Trial(node, self.graph, self.facts, self.pinned, new, self.pool, self.carriers)
         try:
             found = rule(trial)
             if found is None:

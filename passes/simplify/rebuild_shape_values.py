@@ -2,7 +2,8 @@
 
 What a chain of Gather, Unsqueeze, Concat, Where and arithmetic computes is often a part of some
 tensor's shape, with a few numbers around it. Shapes that the chain reads anyway, and those of the
-graph's inputs, are looked through for it. Source: Shape-1, Shape-15 and Gather-1 of the ONNX
+graph's inputs, are looked through for it; for a dimension that is not there, the tensor that was
+computed last before the chain and has it. Source: Shape-1, Shape-15 and Gather-1 of the ONNX
 operator specification.
 """
 
@@ -77,6 +78,15 @@ def _add_source(chain: _Chain, trial: Trial, tensor: Tensor) -> None:
         chain.sources.setdefault(tensor, dims)
 
 
+def _add_carriers(chain: _Chain, trial: Trial, value: tuple[Expr, ...]) -> None:
+    """Add a tensor for each dimension that the chain does not lead to."""
+    for dimension in value:
+        if isinstance(dimension, Sym) and not any(dimension in d for d in chain.sources.values()):
+            found = trial.carriers.last(dimension, trial.node)
+            if found is not None:
+                _add_source(chain, trial, found)
+
+
 def _rebuild(trial: Trial) -> Tensor | None:
     """Take the dimensions from where they come from, if that takes fewer nodes."""
     value = trial.facts.value(trial.out)
@@ -87,6 +97,7 @@ def _rebuild(trial: Trial) -> Tensor | None:
     if not isinstance(value, tuple) or not any(isinstance(element, Sym) for element in value):
         return None
     chain = _look_up(trial)
+    _add_carriers(chain, trial, value)
     parts = _parts(value, chain)
     if parts is None or not _pays(trial, chain, parts):
         return None
@@ -163,6 +174,7 @@ def _made(trial: Trial, chain: _Chain, part: _Part) -> Tensor:
 def _number(trial: Trial, value: Sym) -> Tensor | None:
     """Take one dimension by its place."""
     chain = _look_up(trial)
+    _add_carriers(chain, trial, (value,))
     places = [(t, dims.index(value)) for t, dims in chain.sources.items() if value in dims]
     places.sort(key=lambda place: place[0] not in chain.shapes)
     if not places:

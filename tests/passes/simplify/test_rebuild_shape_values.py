@@ -84,6 +84,20 @@ def test_what_others_read_too_is_no_gain() -> None:
     assert_declines(before, REBUILD)
 
 
+def test_arithmetic_makes_way_for_what_was_computed_last_with_that_size() -> None:
+    before = model("""g (float[N] x) => (float[a] y, float[b] z) <int64[1] two = {2}> {
+        l = Concat <axis = 0> (x, x) k = Abs(l) n = Shape(x) s = Mul(n, two)
+        y = ConstantOfShape(s) z = Neg(k) }""")
+    after = assert_rewrites(before, REBUILD, ["Concat", "Abs", "Shape", "ConstantOfShape", "Neg"])
+    assert after.graph.nodes[2].inputs[0].name == "k"
+
+
+def test_what_is_computed_later_is_not_waited_for() -> None:
+    before = model("""g (float[N] x) => (float[a] y, float[b] z) <int64[1] two = {2}> {
+        n = Shape(x) s = Mul(n, two) y = ConstantOfShape(s) z = Concat <axis = 0> (x, x) }""")
+    assert_declines(before, REBUILD)
+
+
 def test_a_size_that_no_tensor_has_stays() -> None:
     before = sized("n = Shape <end = 1> (x) m = Shape <start = 1, end = 2> (x) s = Add(n, m)")
     assert_declines(before, REBUILD)
