@@ -568,3 +568,12 @@ def test_a_number_has_no_softmax() -> None:
         t = Sub(c, x) e = Exp(t) s = ReduceSum(e, a) y = Div(e, s)
     }""", 20)  # fmt: skip
     assert_declines(before, ComposeSoftmax(), "one number")
+
+
+def test_a_size_below_0_is_no_size() -> None:
+    """ONNX infers -1 rows; nothing runs that node."""
+    before = model("""g () => (int64[?] y) <int64 size = {-1}> {
+        c = Constant<value = int64[1] {2}>() y = CenterCropPad(c, size)
+    }""", 20)  # fmt: skip
+    (dim,) = shapes.infer(before).dims(before.graph.outputs[0]) or ()
+    assert not isinstance(dim, int)

@@ -234,7 +234,7 @@ class Engine:
     def _dimension(self, dim: Dim, said: Expr | None) -> Expr:
         if isinstance(dim, int):
             return dim
-        if said is None or expr.is_large(said):
+        if said is None or expr.is_large(said) or (isinstance(said, int) and said < 0):
             said = self.known.fresh() if dim is None else self._named(dim)
         return self._solution.apply(said)
 

@@ -432,7 +432,7 @@ def _names_inside(declared: TypeProto) -> set[str]:
 
 
 def dimension(dim: Any) -> Dim:
-    """Return a dimension of a message."""
+    """Return a dimension of a message; a negative one says nothing."""
     if dim.HasField("dim_value"):
-        return int(dim.dim_value)
+        return int(dim.dim_value) if dim.dim_value >= 0 else None
     return str(dim.dim_param) or None
