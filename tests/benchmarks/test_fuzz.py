@@ -111,6 +111,16 @@ def test_the_second_opinion_is_of_doubles_throughout() -> None:
     assert agree_in_double(of, of, [{"x": np.ones(2, np.float32), "s": np.array([2])}])
 
 
+def test_the_second_opinion_gets_out_of_an_optional_what_was_put_in() -> None:
+    text = """g (float[2] x, int64[1] p) => (float[?] y) {
+        o = Optional(x) t = OptionalGetElement(o) y = Unsqueeze(t, p)
+    }"""
+    plain = "g (float[2] x, int64[1] p) => (float[?] y) { y = Unsqueeze(x, p) }"
+    feeds = [{"x": np.ones(2, np.float32), "p": np.array([0])}]
+    one, other = model(text, 18).proto(), model(plain, 18).proto()
+    assert agree_in_double(one, other, feeds)
+
+
 @pytest.mark.parametrize(("operator", "rounds"), [("Div", True), ("Mul", False)])
 def test_what_magnifies_the_rounding_of_constants_magnifies_what_is_rounding(
     operator: str, rounds: bool
