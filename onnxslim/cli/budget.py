@@ -125,10 +125,10 @@ def _refuse_others(context: click.Context) -> None:
 
 
 def searched(
-    model: Path, data: str | None, given: Mapping[str, Any], images: Mapping[str, Any] | None,
-    seed: int, progress: Progress,
-) -> Result:  # fmt: skip
-    """Look for the best model inside the budget."""
+    model: Path, given: Mapping[str, Any], images: Mapping[str, Any], progress: Progress
+) -> Result:
+    """Look for the best model inside the budget that the parameters of the command tell."""
+    data, seed = given["data"], given["seed"]
     if data is None:
         raise click.UsageError("a budget needs data to judge by: -c FILE")
     from onnxslim import api

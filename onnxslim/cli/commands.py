@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,36 +188,7 @@ def slim(
     target: Path | None,
     others: tuple[Path, ...],
     output: Path | None,
-    passes: str,
-    save_recipe: Path | None,
-    data: str | None,
-    input_shapes: tuple[str, ...],
-    report: Path | None,
-    check: str,
-    max_error: float | None,
-    min_sqnr: float | None,
-    importance: Path | None,
-    freeze_initializers: bool,
-    provenance: bool,
-    seed: int,
-    external_data: bool,
-    dry_run: bool,
-    explain: bool,
-    skip: tuple[str, ...],
-    size_threshold: int | None,
-    model_check_inputs: tuple[str, ...],
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    dtype: str | None,
-    keep_io_types: bool,
-    target_opset: int | None,
-    contrib: bool,
     inspecting: bool,
-    dump_to_disk: bool,
-    model_check: bool,
-    no_shape_infer: bool,
-    quiet: bool,
-    verbose: int,
     **given: Any,
 ) -> int:
     """Write a smaller, faster ONNX model that computes the same as IN to OUT.
@@ -228,72 +199,35 @@ def slim(
     if inspecting:
         if output is not None:
             raise click.UsageError("--inspect writes no model; leave out -o")
-        return _inspect((model, *filter(None, (target,)), *others), dump_to_disk)
-    if dump_to_disk:
+        return _inspect((model, *filter(None, (target,)), *others), given["dump_to_disk"])
+    _refuse(others, given)
+    destination = _destination(target, output, given["dry_run"])
+    images = images_given(given, given["data"])
+    _log(given["quiet"], given["verbose"])
+    _must_be_writable(model, destination, given)
+    if budget.wanted(given):
+        _search(model, destination, images, given)
+    else:
+        _rewrite(model, destination, images, given)
+    return 0
+
+
+_PASSED_ON = (
+    *("input_shapes", "dtype", "keep_io_types", "target_opset", "contrib", "skip", "max_error"),
+    *("size_threshold", "min_sqnr", "importance", "freeze_initializers", "provenance", "seed"),
+)
+"""Parameters of `slim` that are those of `onnxslim.run`."""
+
+
+def _refuse(others: tuple[Path, ...], given: Mapping[str, Any]) -> None:
+    """Raise UsageError for what does not go together."""
+    if given["dump_to_disk"]:
         raise click.UsageError("--dump-to-disk goes with --inspect")
-    if data is not None and model_check_inputs:
+    if given["data"] is not None and given["model_check_inputs"]:
         raise click.UsageError("-c and --model-check-inputs are the same; give one")
     recipe.refuse_passes()
     if others:
         raise click.UsageError(f"{others[0]} is one file too many; write: onnxslim IN -o OUT")
-    limits = {name: given.pop(name) for name in budget.NAMES}
-    said = images_given(given, data)
-    destination = _destination(target, output, dry_run)
-    _log(quiet, verbose)
-    from onnxslim import api, dropin
-    from onnxslim.cli.display import Display
-
-    recipe.refuse_overwriting(save_recipe, model, destination, report)
-    for path in filter(None, (destination, report, save_recipe)):
-        api.must_be_writable(path)
-    display = Display(quiet)
-    if budget.wanted(limits):
-        with warnings_as_lines(quiet), display.progress() as progress:
-            found = budget.searched(model, data, limits, said, seed, progress)
-        budget.write(found, destination, external_data, quiet)
-        recipe.save(save_recipe, found.best.spec, of_search=True)
-        _write_report(
-            report, lambda pages: pages.search_page(found, model.name), lambda: found.as_dict()
-        )
-        return 0
-    with warnings_as_lines(quiet), display.progress() as progress:
-        if no_shape_infer:
-            dropin.warn(dropin.SHAPES_STAY)
-        outcome = api.run(
-            model,
-            passes,
-            data=model_check_inputs or data,
-            images=said,
-            input_shapes=input_shapes,
-            inputs=_names(inputs),
-            outputs=_names(outputs),
-            dtype=dtype,
-            keep_io_types=keep_io_types,
-            target_opset=target_opset,
-            contrib=contrib,
-            skip=skip,
-            size_threshold=size_threshold,
-            check="end" if model_check and check == "off" else check,  # type: ignore[arg-type]
-            max_error=max_error,
-            min_sqnr=min_sqnr,
-            importance=importance,
-            freeze_initializers=freeze_initializers,
-            provenance=provenance,
-            seed=seed,
-            progress=progress,
-        )
-        if destination is not None:
-            outcome.save(destination, external_data)
-    recipe.save(save_recipe, passes)
-    _write_report(
-        report,
-        lambda pages: pages.page(outcome.report, outcome.model, model.name, passes),
-        lambda: outcome.report.as_dict(),
-    )
-    display.outcome(outcome.report, verbose)
-    if explain and not quiet:
-        _explain(outcome)
-    return 0
 
 
 def _destination(target: Path | None, output: Path | None, dry_run: bool) -> Path | None:
@@ -305,6 +239,67 @@ def _destination(target: Path | None, output: Path | None, dry_run: bool) -> Pat
     if target is None and output is None:
         raise click.UsageError("no output given; write: onnxslim IN -o OUT")
     return output or target
+
+
+def _must_be_writable(model: Path, destination: Path | None, given: Mapping[str, Any]) -> None:
+    from onnxslim import api
+
+    report, saved = given["report"], given["save_recipe"]
+    recipe.refuse_overwriting(saved, model, destination, report)
+    for path in filter(None, (destination, report, saved)):
+        api.must_be_writable(path)
+
+
+def _search(
+    model: Path, destination: Path | None, images: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Write the best model inside the budget."""
+    from onnxslim.cli.display import Display
+
+    quiet = given["quiet"]
+    with warnings_as_lines(quiet), Display(quiet).progress() as progress:
+        found = budget.searched(model, given, images, progress)
+    budget.write(found, destination, given["external_data"], quiet)
+    recipe.save(given["save_recipe"], found.best.spec, of_search=True)
+    _write_report(
+        given["report"], lambda pages: pages.search_page(found, model.name), lambda: found.as_dict()
+    )
+
+
+def _rewrite(
+    model: Path, destination: Path | None, images: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Run the passes and write what comes out."""
+    from onnxslim import api, dropin
+    from onnxslim.cli.display import Display
+
+    display, passes = Display(given["quiet"]), given["passes"]
+    checked = given["model_check"] and given["check"] == "off"
+    with warnings_as_lines(given["quiet"]), display.progress() as progress:
+        if given["no_shape_infer"]:
+            dropin.warn(dropin.SHAPES_STAY)
+        outcome = api.run(
+            model,
+            passes,
+            data=given["model_check_inputs"] or given["data"],
+            images=images,
+            inputs=_names(given["inputs"]),
+            outputs=_names(given["outputs"]),
+            check="end" if checked else given["check"],
+            progress=progress,
+            **{name: given[name] for name in _PASSED_ON},
+        )
+        if destination is not None:
+            outcome.save(destination, given["external_data"])
+    recipe.save(given["save_recipe"], passes)
+    _write_report(
+        given["report"],
+        lambda pages: pages.page(outcome.report, outcome.model, model.name, passes),
+        lambda: outcome.report.as_dict(),
+    )
+    display.outcome(outcome.report, given["verbose"])
+    if given["explain"] and not given["quiet"]:
+        _explain(outcome)
 
 
 def _explain(outcome: Outcome) -> None:

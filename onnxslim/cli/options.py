@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -27,9 +28,9 @@ def image_options(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def images_given(images: Mapping[str, str | None], data: str | None) -> dict[str, str]:
+def images_given(parameters: Mapping[str, Any], data: str | None) -> dict[str, str]:
     """Return those of `image_options` that were given. Raises UsageError where there is no data."""
-    given = {name: value for name, value in images.items() if value is not None}
+    given = {name: parameters[name] for name in _IMAGES if parameters[name] is not None}
     if given and data is None:
         raise click.UsageError("how images are read goes with -c")
     return given
