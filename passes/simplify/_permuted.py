@@ -108,7 +108,7 @@ def _quantized(trial: Trial, node: Node, perm: Sequence[int]) -> Change | None:
 
 def _cumulated(trial: Trial, node: Node, perm: Sequence[int]) -> Change | None:
     axis = ints(node, "", 1)
-    if axis is None:
+    if axis is None or len(axis) != 1:
         return None
     (place,) = _places(axis, perm)
     return [np.asarray(place)], {}
