@@ -109,41 +109,55 @@ def run(
     Raises InputError (a ModelError, DataError or SpecError) for input that cannot be used, and
     BrokenModel when no result could be found that computes the same.
     """
-    steps = parse(passes) if isinstance(passes, str) else tuple(passes)
-    steps = dropin.limited(dropin.without(steps, skip), size_threshold)
+    steps = _steps(passes, tuple(skip), size_threshold, contrib)
     original, notes = _edited(model, inputs, outputs, input_shapes, freeze_initializers)
-    loaded = original
     if target_opset is not None:
         _must_convert(original, target_opset)
         steps = (*parse(f"convert-opset{{target={target_opset}}}"), *steps)
-    if contrib:
-        steps = (*steps, *dropin.without(parse("contrib"), skip))
+    loaded = original
     if dtype:
-        data = data if data is None or isinstance(data, (str, os.PathLike)) else _repeatable(data)
-        converted = original.copy()
-        changed, said = convert_floats(converted, dtype, keep_io_types)  # type: ignore[arg-type]
+        data = _repeatable(data)
+        loaded, said = _computing_in(dtype, original, keep_io_types)
         notes += said
-        if changed:
-            loaded = converted
-        if changed and check != "off":
+        if loaded is not original and check != "off":
             feeds = None if data is None else calibration(data, original, images, seed)
             notes.append(f"{dtype}: {_moved(original, dtype, feeds, seed)}")
     feeds = None if data is None else calibration(data, loaded, images, seed)
     known, said = (None, []) if importance is None else read_importance(importance, loaded)
-    notes += said
     pipeline = Pipeline(
         steps, check=check, budget=max_error, min_sqnr=min_sqnr, seed=seed, importance=known
     )
     result, report = pipeline(loaded, feeds, progress)
-    if target_opset is not None and result.opset != target_opset:
-        reason = str(report.steps[0].skipped).removeprefix("left out on this model: ")
-        raise BrokenModel(f"the model could not be kept in opset {target_opset}: {reason}")
+    _must_be_in(target_opset, result, report)
     if loaded is not original:
         before = cost.measure(original, shapes.infer(original), original.disk_size())
         report = replace(report, before=before)
     if provenance and result is not loaded and all(step.name != "strip" for step in steps):
         report = sign(result, report, steps)
-    return Outcome(result, replace(report, warnings=(*notes, *report.warnings)))
+    return Outcome(result, replace(report, warnings=(*notes, *said, *report.warnings)))
+
+
+def _steps(
+    passes: str | Sequence[Pass], skip: Sequence[str], size_threshold: int | None, contrib: bool
+) -> tuple[Pass, ...]:
+    """Return the passes to run, without those that a caller does not want."""
+    steps = parse(passes) if isinstance(passes, str) else tuple(passes)
+    steps = dropin.limited(dropin.without(steps, skip), size_threshold)
+    return (*steps, *dropin.without(parse("contrib"), skip)) if contrib else steps
+
+
+def _computing_in(dtype: str, model: Model, keep_io_types: bool) -> tuple[Model, list[str]]:
+    """Return a copy of *model* that computes in *dtype*, or it where it does so; with notes."""
+    converted = model.copy()
+    changed, notes = convert_floats(converted, dtype, keep_io_types)  # type: ignore[arg-type]
+    return (converted if changed else model), list(notes)
+
+
+def _must_be_in(opset: int | None, result: Model, report: Report) -> None:
+    """Raise BrokenModel where the conversion to *opset* was taken back."""
+    if opset is not None and result.opset != opset:
+        reason = str(report.steps[0].skipped).removeprefix("left out on this model: ")
+        raise BrokenModel(f"the model could not be kept in opset {opset}: {reason}")
 
 
 def slim(
@@ -310,8 +324,8 @@ def _moved(original: Model, dtype: str, feeds: Calibration | None, seed: int) ->
 
 def _repeatable(data: Any) -> Any:
     """Return *data* in a form that can be read twice."""
-    kept = isinstance(data, (Calibration, list, tuple)) or callable(data)
-    return data if kept else list(data)
+    kept = data is None or isinstance(data, (str, os.PathLike, Calibration, list, tuple))
+    return data if kept or callable(data) else list(data)
 
 
 def as_model(model: Source) -> Model:
