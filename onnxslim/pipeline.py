@@ -349,7 +349,19 @@ class _Run:
                 return 0
         if self._is_idle(tally, model):
             return 0
-        context = Context(
+        context, start = self._context(tally), time.perf_counter()
+        changes = self._changes(step, model, context)
+        collect_young()
+        tally.add(changes, time.perf_counter() - start, context)
+        self.revision += bool(changes)
+        tally.idle = None if changes else _Idle(model, self.revision, context.known)
+        if changes and (step.effect is Effect.LOSSY or not self.asked):
+            self.facts = None
+        logger.info("%s: %d changes", step.name, changes)
+        return changes
+
+    def _context(self, tally: _Tally) -> Context:
+        return Context(
             self.data,
             self.pipeline.seed,
             original=self.model,
@@ -364,7 +376,9 @@ class _Run:
             measure_noises=self._noises,
             progress=self.progress,
         )
-        start = time.perf_counter()
+
+    def _changes(self, step: Pass, model: Model, context: Context) -> int:
+        """Apply *step* and put the graph in order. Raises _Guilty where that fails."""
         try:
             changes = step.apply(model, context)
             if changes:
@@ -379,13 +393,6 @@ class _Run:
         except Exception as error:
             logger.debug("%s crashed", step.name, exc_info=True)
             raise _Guilty(f"{step.name} crashed: {type(error).__name__}: {error}") from error
-        collect_young()
-        tally.add(changes, time.perf_counter() - start, context)
-        self.revision += bool(changes)
-        tally.idle = None if changes else _Idle(model, self.revision, context.known)
-        if changes and (step.effect is Effect.LOSSY or not self.asked):
-            self.facts = None
-        logger.info("%s: %d changes", step.name, changes)
         return changes
 
     def _is_idle(self, tally: _Tally, model: Model) -> bool:
