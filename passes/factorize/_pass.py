@@ -20,9 +20,6 @@ from onnxslim.passes.factorize._metric import Metric, measured
 from onnxslim.rewrite import Builder
 from onnxslim.shapes import Facts
 
-_NODE = 32
-"""Bytes that a Constant node takes beside its value."""
-
 
 @dataclass(frozen=True, eq=False)
 class Offer:
@@ -170,8 +167,7 @@ class Writer:
 
     def _size(self, new: Builder) -> int:
         """Return the bytes of new nodes and constants; before IR version 4 these are nodes too."""
-        inline = self.model.ir_version < 4
-        return new.size() + (_NODE * len(new.constants) if inline else 0)
+        return new.size(inline=self.model.ir_version < 4)
 
     def _splice(self, node: Node, new: Builder, result: Variable) -> None:
         """Give the node's output, with its name and its readers, to the new nodes."""
