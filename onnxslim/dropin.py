@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import logging
 import warnings
@@ -16,8 +15,8 @@ import numpy as np
 
 from onnxslim.base import Pass
 from onnxslim.data import Calibration, Dim, Feed, InputSpec, generate
-from onnxslim.errors import DataError, InputError, SpecError
-from onnxslim.registry import all_passes
+from onnxslim.errors import DataError, InputError, SpecError, did_you_mean
+from onnxslim.registry import LIST_THEM, all_passes
 
 _FUSE = "onnxslim.passes.fuse."
 _FEEDS = 9
@@ -82,9 +81,8 @@ def _meant(name: str) -> tuple[str, ...]:
     if ours in kinds:
         return (ours,)
     known = [*kinds, *COUNTERPARTS, _GROUP, *_ABSENT]
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}?" if close else "list them with: onnxslim passes"
-    raise SpecError(f"cannot leave out {name!r}: no pass is called so; {hint}")
+    hint = did_you_mean(name, known, otherwise=LIST_THEM)
+    raise SpecError(f"cannot leave out {name!r}: no pass is called so{hint}")
 
 
 def limited(steps: Sequence[Pass], size: int | None) -> tuple[Pass, ...]:

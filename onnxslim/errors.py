@@ -21,6 +21,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -96,3 +97,11 @@ class CannotRun(OnnxslimError):
 
 class Declined(OnnxslimError):
     """A rewrite found its shape but not its conditions; the reason goes to the report."""
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1, otherwise: str = "") -> str:
+    """Return the end of a message about an unknown *name*: those of *known* that are like it."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), most)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else otherwise

@@ -121,7 +121,11 @@ class Report:
     validation: Validation
     seconds: float
     warnings: tuple[str, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of onnxslim and of what it computes with."""
+        return versions()
 
     @property
     def changed(self) -> bool:
@@ -250,9 +254,7 @@ class _Run:
         self._warn_of_made_up_data()
         steps = tuple(tally.step() for tally in self.done)
         seconds = time.perf_counter() - start
-        return result, Report(
-            before, after, steps, validation, seconds, tuple(self.warnings), versions()
-        )
+        return result, Report(before, after, steps, validation, seconds, tuple(self.warnings))
 
     # Running passes
 

@@ -9,7 +9,6 @@ imports the passes that it names and no others.
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -26,9 +25,10 @@ from urllib.parse import quote, unquote
 
 import onnxslim.passes
 from onnxslim.base import Chosen, Pass
-from onnxslim.errors import SpecError
+from onnxslim.errors import SpecError, did_you_mean
 from onnxslim.recipes import RECIPES
 
+LIST_THEM = "; list them with: onnxslim passes"
 _STEPS = ("onnxslim.steps.factorize_toward_outputs", "onnxslim.steps.tune")
 """Modules of passes that lie above this one, so that only their names are known here."""
 _ITEM = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?(?:@([^\s,{}]+))?\s*(?:,|$)")
@@ -82,7 +82,8 @@ def _kind(name: str) -> type[Pass]:
         return _defined(_modules()[name])
     kinds = all_passes()
     if name not in kinds:
-        raise SpecError(f"no pass is called {name!r}{_hint(name, [*kinds, *RECIPES])}")
+        hint = did_you_mean(name, [*kinds, *RECIPES], otherwise=LIST_THEM)
+        raise SpecError(f"no pass is called {name!r}{hint}")
     return kinds[name]
 
 
@@ -149,11 +150,6 @@ def _chosen(step: Pass, weights: str | None) -> Pass:
         return Chosen(step, tuple(map(unquote, weights.split(";"))))
     except ValueError as error:
         raise SpecError(f"{step.name}: {error}") from error
-
-
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]!r}?" if close else "; list them with: onnxslim passes"
 
 
 def _options(kind: type[Pass], text: str) -> dict[str, object]:

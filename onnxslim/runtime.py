@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import statistics
 import tempfile
 import time
 from collections import Counter
@@ -187,7 +186,7 @@ def latency_ratio(
             pair[index] = time.perf_counter() - start
         ratios.append(pair[0] / pair[1])
         if time.monotonic() > end and len(ratios) >= _LEAST_RUNS:
-            return statistics.median(ratios)
+            return float(np.median(ratios))
     raise AssertionError("unreachable")
 
 

@@ -17,6 +17,7 @@ from onnxslim.passes.fuse.compose_activations import ComposeActivations
 from onnxslim.passes.fuse.compose_softmax import ComposeSoftmax
 from onnxslim.passes.fuse.fuse_affine import FuseAffine
 from onnxslim.passes.fuse.fuse_matmul_add import FuseMatmulAdd
+from onnxslim.passes.simplify.bypass_concats import BypassConcats
 from onnxslim.passes.simplify.cancel_reshapes import CancelReshapes
 from onnxslim.passes.simplify.cancel_transposes import CancelTransposes
 from onnxslim.passes.simplify.drop_expands import DropExpands
@@ -585,3 +586,24 @@ def test_a_sum_over_many_axes_at_once_is_left_alone() -> None:
         s = CumSum(x, axes) y = Transpose<perm = [1, 0]>(s)
     }""", 15)  # fmt: skip
     assert_declines(before, CancelTransposes())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "operators"), [("y, z", ["Relu", "Abs"]), ("z, y", ["Relu", "Abs"])]
+)
+def test_a_graph_output_and_another_tensor_may_equal_the_same(
+    outputs: str, operators: list[str]
+) -> None:
+    typed = ", ".join(f"float[?, ?] {name}" for name in outputs.split(", "))
+    before = model(f"""g (float[2, 3] x) => ({typed}) <int64[2] sizes = {{3, 3}}> {{
+        a = Relu(x) c = Concat<axis = -1>(a, a) y, b = Split<axis = -1>(c, sizes) z = Abs(b)
+    }}""", 18)  # fmt: skip
+    assert_rewrites(before, BypassConcats(), operators)
+
+
+def test_two_graph_outputs_that_equal_the_same_are_two() -> None:
+    before = model("""g (float[2, 3] x) => (float[?, ?] y, float[?, ?] z)
+    <int64[2] sizes = {3, 3}> {
+        a = Relu(x) c = Concat<axis = -1>(a, a) y, z = Split<axis = -1>(c, sizes)
+    }""", 18)  # fmt: skip
+    assert_rewrites(before, BypassConcats(), ["Relu", "Identity"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,6 +117,8 @@ def _apply(context: click.Context, _: click.Parameter, path: Path | None) -> Non
 
 def _read(path: Path, command: click.Command) -> dict[str, Any]:
     """Return the passes and options in *path* by parameter. Raises SpecError, naming *path*."""
+    import tomllib
+
     from onnxslim import dropin, registry
     from onnxslim.errors import InputError, SpecError
 

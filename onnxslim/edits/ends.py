@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from onnx import ValueInfoProto
 
 from onnxslim import shapes
 from onnxslim.edits.types import Types, type_proto
-from onnxslim.errors import InputError
+from onnxslim.errors import InputError, did_you_mean
 from onnxslim.ir import (
     Constant,
     Graph,
@@ -80,9 +79,7 @@ def _named(
 def _unknown(name: str, kind: str, tensors: Iterable[str], model: Model) -> str:
     if any(name in _tensors(graph) for graph in model.graphs()):
         return f"{kind} {name!r} is a tensor of a subgraph or function; name one of the main graph"
-    close = difflib.get_close_matches(name, list(tensors), 3)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return f"{kind} {name!r} is no tensor of the model{hint}"
+    return f"{kind} {name!r} is no tensor of the model{did_you_mean(name, tensors, 3)}"
 
 
 def _behind(

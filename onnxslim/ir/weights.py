@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import math
 import mmap
@@ -559,6 +558,8 @@ def _data_file(path: Path, content: list[bytes | Buffer], store: Store) -> Path:
     if target.exists():
         if _holds(target, store.stream(content)):
             return target
+        import hashlib  # loads OpenSSL
+
         digest = hashlib.sha256()
         for part in store.stream(content):
             digest.update(part)

@@ -157,7 +157,7 @@ class _Sweep:
                 new.discard()
                 return None
             pairs = found if isinstance(found, Mapping) else {trial.out: found}
-            results = {old: self._movable(new, old, result) for old, result in pairs.items()}
+            results = self._movable(new, pairs)
             self._weigh(trial, results)
             self._splice(new, results)
         except Declined as verdict:
@@ -166,13 +166,22 @@ class _Sweep:
             return None
         return new
 
-    def _movable(self, new: Builder, old: Tensor, result: Tensor) -> Tensor:
-        """Return *result*, or a copy where it cannot bear the name of a graph output."""
-        source = ir.producer(result)
-        if id(old) not in self.pinned or any(source is node for node in new.nodes):
-            return result
-        fixed = source is None or source.graph is not self.graph or isinstance(result, Constant)
-        return new.Identity(result) if fixed or id(result) in self.pinned else result
+    def _movable(self, new: Builder, pairs: Results) -> Results:
+        """Return *pairs*, those of graph outputs last; they give their names to what they equal.
+
+        A copy bears the name where that cannot be, as where two outputs equal one tensor.
+        """
+        made: dict[Tensor, Tensor] = {}
+        for old, result in sorted(pairs.items(), key=lambda pair: id(pair[0]) in self.pinned):
+            source = ir.producer(result)
+            if id(old) not in self.pinned or any(source is node for node in new.nodes):
+                made[old] = result
+                continue
+            fixed = source is None or source.graph is not self.graph or isinstance(result, Constant)
+            named = any(t is result and id(o) in self.pinned for o, t in made.items())
+            copied = fixed or named or id(result) in self.pinned
+            made[old] = new.Identity(result) if copied else result
+        return made
 
     def _weigh(self, trial: Trial, results: Results) -> None:
         """Decline what saves no node or takes more bytes."""
