@@ -192,7 +192,7 @@ class _Sweep:
                 new.discard()
                 return
             if not self.step.may_grow:
-                _must_not_grow(new, found, result, self.inline)
+                _must_not_grow(new, found, result, self.inline, self.pinned)
             self._splice(found, result, new)
         except Declined as verdict:
             new.discard()
@@ -218,11 +218,14 @@ def _must_be_fixed(nodes: Iterable[Node]) -> None:
         raise Declined("an attribute is set by the caller of the function")
 
 
-def _must_not_grow(new: Builder, found: Match, result: Tensor, inline: bool) -> None:
+def _must_not_grow(
+    new: Builder, found: Match, result: Tensor, inline: bool, pinned: frozenset[int]
+) -> None:
     """Decline when what is new outweighs what the file no longer needs."""
     inside = set(found.nodes)
     read = {t for node in found.nodes for t in node.inputs if isinstance(t, Constant)}
-    freed = sum(map(ir.stored_bytes, (t for t in read if inside.issuperset(t.outputs))))
+    gone = (t for t in read if inside.issuperset(t.outputs) and id(t) not in pinned)
+    freed = sum(map(ir.stored_bytes, gone))
     growth = new.size(inline) - freed - sum(map(ir.node_bytes, inside))
     if any(ir.producer(result) is node for node in new.nodes):
         growth += _length(found.root.outputs[0]) - _length(result)  # it takes over the name

@@ -170,6 +170,11 @@ def test_constants_that_others_read_are_not_saved() -> None:
     assert_declines(before, Merge(), "others use the weights too")
 
 
+def test_constants_that_are_graph_outputs_are_not_saved() -> None:
+    text = FACTORS.format("3, 4", "y = Exp(q)").replace("y)", "y, float[2] a, float[2] b)", 1)
+    assert_declines(model(text), Merge(), "the file would grow by")
+
+
 def test_what_is_declined_gives_its_names_back() -> None:
     before = model(FACTORS.format("3, 4", "y = Exp(q)"))
     Merge(padding=99).apply(before, Context())
