@@ -6,7 +6,7 @@ readers can have the tensors. Source: the sequence operators of ONNX since opset
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,9 +31,9 @@ class UnpackSequences(Pass):
         """Sweep every graph once, first node first."""
         if not context.find(model, _RULES):
             return 0
-        facts, pinned = context.facts(model), model.pinned()
+        inline = model.graphs_without_initializers()
         return sum(
-            _Unpacking(graph, Builder(model.names, graph), facts, pinned, context).run()
+            _Unpacking(graph, model, graph in inline, model.pinned(), context).run()
             for graph in list(model.graphs())
         )
 
@@ -43,12 +43,19 @@ class _Unpacking:
     """The sequences of one graph."""
 
     graph: Graph
-    new: Builder
-    facts: Facts
+    model: Model
+    inline: bool
+    """Whether new constants will be Constant nodes."""
     pinned: frozenset[int]
     context: Context
-    splits: dict[Node, Node] = field(default_factory=dict)
-    """The Split that takes the place of a SplitToSequence."""
+    splits: dict[Node, Node | None] = field(default_factory=dict)
+    """The Split that takes the place of a SplitToSequence; None where it would not pay."""
+    rows: dict[Node, bool] = field(default_factory=dict)
+    """Whether a Gather is to take the place of each reader of a SplitToSequence."""
+
+    def __post_init__(self) -> None:
+        self.new = Builder(self.model.names, self.graph)
+        self.facts = self.context.facts(self.model)
 
     def run(self) -> int:
         changes, nodes = 0, list[Node]()
@@ -116,7 +123,8 @@ class _Unpacking:
             if sizes is None or not self._is_unpacked(node, len(sizes)):
                 return None
             self.splits[node] = self._split(node, sizes)
-        return list(self.splits[node].outputs)
+        made = self.splits[node]
+        return None if made is None else list(made.outputs)
 
     def _is_unpacked(self, node: Node, count: int) -> bool:
         """Say whether nobody will need the sequence that *node* makes any more."""
@@ -147,16 +155,40 @@ class _Unpacking:
             return None
         return [min(step, total - at) for at in range(0, total, step)]
 
-    def _split(self, node: Node, sizes: list[int]) -> Node:
+    def _split(self, node: Node, sizes: list[int]) -> Node | None:
         axis, x = node.attr("axis", 0), node.inputs[0]
-        if self.new.version >= 13:
-            operands, attrs = [x, np.asarray(sizes, np.int64)], {"axis": axis}
+        new, operands, attrs = Builder(self.model.names, self.graph), [x], {"axis": axis}
+        if new.version >= 13:
+            operands.append(np.asarray(sizes, np.int64))
         else:
-            operands, attrs = [x], {"axis": axis, "split": sizes}
-        self.new.node("Split", operands, attrs, outputs=len(sizes))
-        made = self.new.nodes[-1]
+            attrs["split"] = sizes
+        new.node("Split", operands, attrs, outputs=len(sizes))
+        (made,) = new.nodes
         made.name = node.name
+        readers = node.outputs[0].outputs
+        joined = sum(reader.operator == "ConcatFromSequence" for reader in readers)
+        listed = joined * sum(len(output.name) + 2 for output in made.outputs)
+        if not self._pays(new, [node, *(r for r in readers if r.operator == "SequenceAt")], listed):
+            new.discard()
+            return None
+        self.new.nodes += new.nodes
         return made
+
+    def are_rows(self, split: Node) -> bool:
+        """Say whether to read rows of a tensor where readers take them from its *split*."""
+        if split not in self.rows:
+            readers, new = split.outputs[0].outputs, Builder(self.model.names, self.graph)
+            places = [self.index(r, 1) if r.operator == "SequenceAt" else None for r in readers]
+            known = [place for place in places if place is not None]
+            for place in known:
+                row(new, split, place)
+            self.rows[split] = len(known) == len(readers) and self._pays(new, [split, *readers])
+            new.discard()
+        return self.rows[split]
+
+    def _pays(self, new: Builder, gone: Iterable[Node], more: int = 0) -> bool:
+        """Say whether *new* nodes, and *more* bytes, take no more than those that are *gone*."""
+        return new.size(self.inline) + more <= sum(map(ir.node_bytes, gone))
 
     def index(self, node: Node, slot: int) -> int | None:
         """Return an input that is a constant number."""
@@ -179,10 +211,14 @@ def _at(u: _Unpacking, node: Node) -> Tensor | None:
 
 def _row(u: _Unpacking, split: Node, index: int) -> Tensor | None:
     """Take one of the pieces of length 1 that a SplitToSequence makes, if nobody has the others."""
-    if ir.has_parameters(split) or id(split.outputs[0]) in u.pinned:
-        return None
+    fixed = ir.has_parameters(split) or id(split.outputs[0]) in u.pinned
+    return None if fixed or not u.are_rows(split) else row(u.new, split, index)
+
+
+def row(new: Builder, split: Node, index: int) -> Tensor:
+    """Take a row of what *split* parts."""
     at = np.asarray([index] if split.attr("keepdims", 1) else index, np.int64)
-    return u.new.Gather(split.inputs[0], at, axis=split.attr("axis", 0))
+    return new.Gather(split.inputs[0], at, axis=split.attr("axis", 0))
 
 
 def _length(u: _Unpacking, node: Node) -> Tensor | None:

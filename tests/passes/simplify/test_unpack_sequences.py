@@ -146,3 +146,17 @@ def test_a_row_of_a_sequence_that_is_an_output_is_read_from_it() -> None:
         }"""
     )
     assert_declines(before, UNPACK)
+
+
+def test_a_row_is_not_taken_while_something_else_needs_the_sequence() -> None:
+    before = pieces("""q = SplitToSequence <axis = 0> (x) z = SequenceAt(q, last)
+        w = ConcatFromSequence <axis = 0> (q) y = Sub(w, z)""")
+    assert_declines(before, UNPACK)
+
+
+def test_the_sizes_of_many_pieces_take_more_bytes_than_the_sequence() -> None:
+    before = pieces(
+        "q = SplitToSequence <axis = 0> (x, two) z = SequenceAt(q, last) y = Neg(z)",
+        "float[64, N] x",
+    )
+    assert_declines(before, UNPACK)
