@@ -11,6 +11,8 @@ from onnx import helper
 from benchmarks.fuzz.grower import Grower, Refused, motif
 from benchmarks.fuzz.values import FLOAT, INT, Value
 
+ENDLESS = 2**63 - 1
+
 
 @motif(4)
 def shape_arithmetic(g: Grower) -> None:
@@ -45,6 +47,27 @@ def shape_arithmetic(g: Grower) -> None:
     if g.flip(0.15):
         target = g.node("Cast", [g.node("Cast", [target], to=FLOAT)], to=INT)
     use_sizes(g, use, x, target, dims)
+
+
+@motif(0.5)
+def joined_halves(g: Grower) -> None:
+    """What is halved twice and doubled once, joined with its half, and sizes of either."""
+    x = g.any_tensor()
+    if x.rank < 2 or g.opset < 10:
+        raise Refused
+    axis, other = g.random.sample(range(x.rank), 2)
+    every_other = [g.ints(0), g.ints(ENDLESS), g.ints(axis), g.ints(2)]
+    half = g.node("Slice", [x, *every_other])
+    quarter = g.node("Slice", [half, *every_other])
+    doubled = g.node("Tile", [quarter, g.ints(*(1 + (i == axis) for i in range(x.rank)))])
+    g.node("Concat", [half, doubled] if g.flip() else [doubled, half], axis=other)
+    size = g.node("Gather", [g.node("Shape", [x]), g.ints(axis)], axis=0)
+    divisor = g.choose(2, 4)
+    rounded = g.node("Add", [size, g.ints(g.choose(divisor - 1, divisor - 1, 0))])
+    rows = g.node("Div", [rounded, g.ints(divisor)])
+    if g.flip():
+        rows = g.node("Mul", [rows, g.ints(2)])
+    use_sizes(g, g.choose("ConstantOfShape", "Tile", "arith"), half, rows, [rows])
 
 
 def use_sizes(g: Grower, use: str, x: Value, target: Value, dims: Sequence[Value]) -> None:
