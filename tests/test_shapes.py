@@ -246,6 +246,14 @@ def test_equal_names_of_two_models_may_have_other_bounds() -> None:
     assert bounds == [1, 2, None, 1]
 
 
+def test_of_what_does_not_fit_nothing_is_known() -> None:
+    """onnxruntime leaves empty tensors out of a Concat, whatever their other sizes are."""
+    model = load("{ y = Concat<axis = 0>(w, x) }", "float[N, 4] x, float[0, 1] w")
+    shape = shape_of(model) or ()
+    assert len(shape) == 2
+    assert not any(isinstance(dim, int) for dim in shape)
+
+
 # What a node proves by not failing ----------------------------------------------------------------
 
 _HALVED = "MaxPool<kernel_shape = [2], strides = [2]>"

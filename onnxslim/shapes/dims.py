@@ -60,6 +60,11 @@ def agree(dims: Sequence[Expr]) -> Expr:
     return min(dims, key=expr.simplicity)
 
 
+def _differ(dims: Sequence[Expr]) -> bool:
+    """Say whether there are two numbers among *dims*."""
+    return len({dim for dim in dims if isinstance(dim, int)}) > 1
+
+
 def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
     """Return the common shape of tensors that are broadcast to each other."""
     if all(shape == shapes[0] for shape in shapes):
@@ -360,11 +365,17 @@ def _sequence_at(at: Site) -> list[Loose | None]:
 
 
 def _joined(at: Site, shapes: Sequence[Shape], axis: int) -> Loose:
-    """Return the shape of tensors put together along *axis*."""
+    """Return the shape of tensors put together along *axis*.
+
+    Where sizes do not fit, which ONNX forbids, onnxruntime leaves out tensors that are empty.
+    """
     if len({len(shape) for shape in shapes}) != 1:
         raise Unknown
     axis = axis_of(axis, len(shapes[0]))
-    dims = [agree(column) for column in zip(*shapes, strict=True)]
+    columns = list(zip(*shapes, strict=True))
+    if any(_differ(column) for column in columns[:axis] + columns[axis + 1 :]):
+        return [None] * len(columns)
+    dims = [agree(column) for column in columns]
     for other in shapes:
         at.equate(dims[:axis] + dims[axis + 1 :], other[:axis] + other[axis + 1 :])
     total: Expr = 0

@@ -111,6 +111,19 @@ def test_the_second_opinion_is_of_doubles_throughout() -> None:
     assert agree_in_double(of, of, [{"x": np.ones(2, np.float32), "s": np.array([2])}])
 
 
+def test_the_second_opinion_sees_that_a_sum_of_what_is_centred_cancels() -> None:
+    at_once = "y = ReduceSum<keepdims = 0>(m, all)"
+    by_turns = "n = ReduceSum<keepdims = 0>(m, two) y = ReduceSum<keepdims = 0>(n, two)"
+    one, other = (
+        model(f"""g (float[1, 1, 4, 4] x) => (float y)
+            <int64[4] all = {{0, 1, 2, 3}}, int64[2] two = {{0, 1}}> {{
+            m = MeanVarianceNormalization(x) {sums} }}""", 15).proto()
+        for sums in (at_once, by_turns)
+    )  # fmt: skip
+    feeds = [{"x": np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4) ** 2}]
+    assert agree_in_double(one, other, feeds)
+
+
 def test_the_second_opinion_gets_out_of_an_optional_what_was_put_in() -> None:
     text = """g (float[2] x, int64[1] p) => (float[?] y) {
         o = Optional(x) t = OptionalGetElement(o) y = Unsqueeze(t, p)
