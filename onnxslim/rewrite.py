@@ -192,13 +192,25 @@ class _Sweep:
                 new.discard()
                 return
             if not self.step.may_grow:
-                _must_not_grow(new, found, result, self.inline, self.pinned)
+                self._must_not_grow(new, found, result)
             self._splice(found, result, new)
         except Declined as verdict:
             new.discard()
             self.context.decline(found.root, str(verdict))
             return
         self.made[found.root] = new.nodes
+
+    def _must_not_grow(self, new: Builder, found: Match, result: Tensor) -> None:
+        """Decline when what is new outweighs what the file no longer needs."""
+        inside = set(found.nodes)
+        read = {t for node in found.nodes for t in node.inputs if isinstance(t, Constant)}
+        gone = (t for t in read if inside.issuperset(t.outputs) and id(t) not in self.pinned)
+        growth = new.size(self.inline) - sum(map(ir.stored_bytes, gone))
+        growth -= sum(map(ir.node_bytes, inside))
+        if any(ir.producer(result) is node for node in new.nodes):
+            growth += _length(found.root.outputs[0]) - _length(result)  # it takes over the name
+        if growth > 0:
+            raise Declined(f"the file would grow by {growth} bytes: others use the weights too")
 
     def _splice(self, found: Match, result: Tensor, new: Builder) -> None:
         """Give the root's output, with its name and readers, to the new nodes."""
@@ -216,21 +228,6 @@ class _Sweep:
 def _must_be_fixed(nodes: Iterable[Node]) -> None:
     if any(map(ir.has_parameters, nodes)):
         raise Declined("an attribute is set by the caller of the function")
-
-
-def _must_not_grow(
-    new: Builder, found: Match, result: Tensor, inline: bool, pinned: frozenset[int]
-) -> None:
-    """Decline when what is new outweighs what the file no longer needs."""
-    inside = set(found.nodes)
-    read = {t for node in found.nodes for t in node.inputs if isinstance(t, Constant)}
-    gone = (t for t in read if inside.issuperset(t.outputs) and id(t) not in pinned)
-    freed = sum(map(ir.stored_bytes, gone))
-    growth = new.size(inline) - freed - sum(map(ir.node_bytes, inside))
-    if any(ir.producer(result) is node for node in new.nodes):
-        growth += _length(found.root.outputs[0]) - _length(result)  # it takes over the name
-    if growth > 0:
-        raise Declined(f"the file would grow by {growth} bytes: others use the weights too")
 
 
 def _length(tensor: Tensor) -> int:

@@ -589,16 +589,13 @@ def test_a_sum_over_many_axes_at_once_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "operators"), [("y, z", ["Relu", "Abs"]), ("z, y", ["Relu", "Abs"])]
+    "outputs", ["float[?, ?] y, float[?, ?] z", "float[?, ?] z, float[?, ?] y"]
 )
-def test_a_graph_output_and_another_tensor_may_equal_the_same(
-    outputs: str, operators: list[str]
-) -> None:
-    typed = ", ".join(f"float[?, ?] {name}" for name in outputs.split(", "))
-    before = model(f"""g (float[2, 3] x) => ({typed}) <int64[2] sizes = {{3, 3}}> {{
+def test_a_graph_output_and_another_tensor_may_equal_the_same(outputs: str) -> None:
+    before = model(f"""g (float[2, 3] x) => ({outputs}) <int64[2] sizes = {{3, 3}}> {{
         a = Relu(x) c = Concat<axis = -1>(a, a) y, b = Split<axis = -1>(c, sizes) z = Abs(b)
     }}""", 18)  # fmt: skip
-    assert_rewrites(before, BypassConcats(), operators)
+    assert_rewrites(before, BypassConcats(), ["Relu", "Abs"])
 
 
 def test_two_graph_outputs_that_equal_the_same_are_two() -> None:

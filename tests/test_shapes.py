@@ -300,7 +300,12 @@ def test_what_only_a_branch_computes_proves_nothing() -> None:
         (name("n"), 3, name("n") + 1, 4),
         (name("n"), name("m") + 2, floor_div(name("n"), 2), floor_div(name("m"), 2) + 1),
         (name("n") - 2, name("m"), name("n"), name("m") + 2),
-        (floor_div(name("n"), 2), name("m"), maximum(floor_div(name("n"), 2), 3), None),
+        (
+            floor_div(name("n"), 2),
+            name("m"),
+            maximum(floor_div(name("n"), 2), 3),
+            maximum(name("m"), 3),
+        ),
         (name("n") * 2, name("m") * 3, name("n"), name("n")),
         (name("n"), name("n") * name("m"), name("n"), name("n")),
         (name("n"), -1, name("n"), name("n")),
@@ -308,11 +313,17 @@ def test_what_only_a_branch_computes_proves_nothing() -> None:
     ],
 )
 def test_equations_are_solved_for_one_atom(
-    left: Expr, right: Expr, before: Expr, after: Expr | None
+    left: Expr, right: Expr, before: Expr, after: Expr
 ) -> None:
     solution = Solution()
     solution.add(left, right)
-    assert solution.apply(before) == (maximum(name("m"), 3) if after is None else after)
+    assert solution.apply(before) == after
+
+
+def test_a_quotient_by_what_is_zero_is_left_as_it_is() -> None:
+    solution, quotient = Solution(), floor_div(name("n"), name("m"))
+    assert solution.add(name("m"), 0)
+    assert solution.apply(quotient) == quotient
 
 
 def test_an_equation_that_others_imply_adds_nothing() -> None:

@@ -64,7 +64,10 @@ class Solution:
 
     def _replaced(self, value: Sym) -> Expr:
         for _ in range(_DEEPEST):
-            now = expr.substitute(value, self._instead)
+            try:
+                now = expr.substitute(value, self._instead)
+            except ZeroDivisionError:  # a quotient that no run asks for
+                return value
             if not isinstance(now, Sym) or now == value:
                 return now
             value = now

@@ -31,9 +31,9 @@ class UnpackSequences(Pass):
         """Sweep every graph once, first node first."""
         if not context.find(model, _RULES):
             return 0
-        inline = model.graphs_without_initializers()
+        inline, pinned = model.graphs_without_initializers(), model.pinned()
         return sum(
-            _Unpacking(graph, model, graph in inline, model.pinned(), context).run()
+            _Unpacking(graph, model, graph in inline, pinned, context).run()
             for graph in list(model.graphs())
         )
 
@@ -181,7 +181,7 @@ class _Unpacking:
             places = [self.index(r, 1) if r.operator == "SequenceAt" else None for r in readers]
             known = [place for place in places if place is not None]
             for place in known:
-                row(new, split, place)
+                _gathered(new, split, place)
             self.rows[split] = len(known) == len(readers) and self._pays(new, [split, *readers])
             new.discard()
         return self.rows[split]
@@ -210,12 +210,12 @@ def _at(u: _Unpacking, node: Node) -> Tensor | None:
 
 
 def _row(u: _Unpacking, split: Node, index: int) -> Tensor | None:
-    """Take one of the pieces of length 1 that a SplitToSequence makes, if nobody has the others."""
+    """Take one of the pieces of length 1 that a SplitToSequence makes, if that pays."""
     fixed = ir.has_parameters(split) or id(split.outputs[0]) in u.pinned
-    return None if fixed or not u.are_rows(split) else row(u.new, split, index)
+    return None if fixed or not u.are_rows(split) else _gathered(u.new, split, index)
 
 
-def row(new: Builder, split: Node, index: int) -> Tensor:
+def _gathered(new: Builder, split: Node, index: int) -> Tensor:
     """Take a row of what *split* parts."""
     at = np.asarray([index] if split.attr("keepdims", 1) else index, np.int64)
     return new.Gather(split.inputs[0], at, axis=split.attr("axis", 0))

@@ -111,6 +111,13 @@ def test_the_second_opinion_is_of_doubles_throughout() -> None:
     assert agree_in_double(of, of, [{"x": np.ones(2, np.float32), "s": np.array([2])}])
 
 
+def test_what_the_original_alone_does_not_run_is_no_ground_to_compare() -> None:
+    reshaped = model("""g (float[2] x, int64[1] s) => (float[?] y) { y = Reshape(x, s) }""").proto()
+    plain = model("g (float[2] x, int64[1] s) => (float[2] y) { y = Neg(x) }").proto()
+    feeds = [{"x": np.ones(2, np.float32), "s": np.array([3])}]
+    assert not excuse(reshaped, plain, feeds)
+
+
 def test_the_second_opinion_sees_that_a_sum_of_what_is_centred_cancels() -> None:
     at_once = "y = ReduceSum<keepdims = 0>(m, all)"
     by_turns = "n = ReduceSum<keepdims = 0>(m, two) y = ReduceSum<keepdims = 0>(n, two)"
