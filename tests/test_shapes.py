@@ -246,6 +246,12 @@ def test_equal_names_of_two_models_may_have_other_bounds() -> None:
     assert bounds == [1, 2, None, 1]
 
 
+def test_less_than_nothing_is_no_size() -> None:
+    model = load("<int64[2] less = {-3, 0}> { y = Pad(x, less) }", "float[2] x")
+    (dim,) = infer(model).dims(tensors(model)["y"]) or ()
+    assert not isinstance(dim, int)
+
+
 def test_of_what_does_not_fit_nothing_is_known() -> None:
     """onnxruntime leaves empty tensors out of a Concat, whatever their other sizes are."""
     model = load("{ y = Concat<axis = 0>(w, x) }", "float[N, 4] x, float[0, 1] w")
@@ -283,6 +289,17 @@ def test_a_map_joined_with_an_input_is_what_the_input_is_solved_for() -> None:
     assert shape_of(model, "h") == shape_of(model, "w") == (1, 1, "M")
 
 
+def test_values_are_what_equations_say() -> None:
+    model = load(
+        f"""<int64[1] two = {{2}}> {{ h = {_HALVED}(x) y = Concat<axis = 1>(h, w)
+        n = Shape<start = 2>(x) d = Div(n, two) z = Expand(d, d) }}""",
+        "float[1, 1, N] x, float[1, 1, M] w",
+        "y, z",
+    )
+    facts, named = infer(model), tensors(model)
+    assert facts.value(named["d"]) == (facts.dims(named["w"]) or ())[2:]
+
+
 def test_what_only_a_branch_computes_proves_nothing() -> None:
     model = load(
         f"""{{ h = {_HALVED}(x) y = If(c) <
@@ -309,7 +326,7 @@ def test_what_only_a_branch_computes_proves_nothing() -> None:
         (name("n") * 2, name("m") * 3, name("n"), name("n")),
         (name("n"), name("n") * name("m"), name("n"), name("n")),
         (name("n"), -1, name("n"), name("n")),
-        (unknown(1), name("n"), name("n"), name("n")),
+        (unknown(1), name("n"), unknown(1), unknown(1)),
     ],
 )
 def test_equations_are_solved_for_one_atom(

@@ -3,7 +3,9 @@
 import pytest
 
 from kit import assert_declines, assert_rewrites, model
+from onnxslim import shapes
 from onnxslim.ir import Model
+from onnxslim.passes.simplify._carriers import Carriers
 from onnxslim.passes.simplify.rebuild_shape_values import RebuildShapeValues
 
 REBUILD = RebuildShapeValues()
@@ -90,6 +92,17 @@ def test_arithmetic_makes_way_for_what_was_computed_last_with_that_size() -> Non
         y = ConstantOfShape(s) z = Neg(k) }""")
     after = assert_rewrites(before, REBUILD, ["Concat", "Abs", "Shape", "ConstantOfShape", "Neg"])
     assert after.graph.nodes[2].inputs[0].name == "k"
+
+
+def test_what_was_dropped_carries_nothing() -> None:
+    graph_of = model("""g (float[N] x) => (float[a] y, float[b] z) <int64[1] two = {2}> {
+        l = Concat <axis = 0> (x, x) k = Abs(l) n = Shape(x) s = Mul(n, two)
+        y = ConstantOfShape(s) z = Neg(k) }""")
+    facts, nodes = shapes.infer(graph_of), graph_of.graph.nodes
+    carriers, (size,) = Carriers(graph_of.graph, facts), facts.dims(nodes[0].outputs[0]) or ()
+    assert carriers.last(size, nodes[3]) is nodes[1].outputs[0]
+    nodes[1].erased = True
+    assert carriers.last(size, nodes[3]) is nodes[0].outputs[0]
 
 
 def test_what_is_computed_later_is_not_waited_for() -> None:
